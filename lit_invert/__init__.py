@@ -1,0 +1,61 @@
+"""Invert the static parameters of a frozen neural surrogate of a land carbon model against flux-tower observations.
+
+The public names are imported when they are first used, so that `lit-invert --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import LitInvertError as LitInvertError
+    from .extensions import Check as Check
+    from .extensions import Command as Command
+    from .extensions import ConfigSection as ConfigSection
+    from .extensions import ReportSection as ReportSection
+    from .extensions import RunInfo as RunInfo
+    from .extensions import Solver as Solver
+    from .extensions import Verdict as Verdict
+    from .hookspecs import hookimpl as hookimpl
+    from .inversion import InversionSettings as InversionSettings
+    from .inversion import invert as invert
+    from .inverter import StaticParameterInverter as StaticParameterInverter
+    from .losses import Evaluation as Evaluation
+    from .losses import LossTerm as LossTerm
+    from .parameters import ParameterTable as ParameterTable
+    from .parameters import load_parameter_table as load_parameter_table
+    from .problem import InversionProblem as InversionProblem
+    from .results import InversionResult as InversionResult
+    from .results import InversionStatus as InversionStatus
+    from .surrogates.base import FrozenSurrogate as FrozenSurrogate
+    from .surrogates.base import SurrogateSpec as SurrogateSpec
+    from .surrogates.base import Variable as Variable
+    from .transforms import Transform as Transform
+
+_HOMES = {
+    "errors": ["LitInvertError"],
+    "extensions": ["Check", "Command", "ConfigSection", "ReportSection", "RunInfo", "Solver", "Verdict"],
+    "hookspecs": ["hookimpl"],
+    "inversion": ["InversionSettings", "invert"],
+    "inverter": ["StaticParameterInverter"],
+    "losses": ["Evaluation", "LossTerm"],
+    "parameters": ["ParameterTable", "load_parameter_table"],
+    "problem": ["InversionProblem"],
+    "results": ["InversionResult", "InversionStatus"],
+    "surrogates.base": ["FrozenSurrogate", "SurrogateSpec", "Variable"],
+    "transforms": ["Transform"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'lit_invert' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
