@@ -1,0 +1,151 @@
+"""A place with its weather and its measurements, split into what may be fitted, chosen by, and tested on.
+
+:func:`read_site` returns two things. The :class:`Site` goes everywhere: forcing of every day, observations of the `fit` and
+`select` days. The :class:`SealedObservations` hold the `test` days; they go to the final report alone, which opens them once.
+Nothing that can be reached from a `Site` leads to a `test` value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+from .forcing import DriverSettings, read_forcing
+from .observations import Observations, ObservedSettings, QualityRule, read_observations
+from .roles import FIT, SELECT, TEST, SplitSettings, assign_roles
+from .surrogates.base import SurrogateSpec
+from .tables import DataReader, load_table
+
+
+@dataclass
+class DataSettings:
+    """Where a site's measurements and weather are, and what the numbers mean.
+
+    A FLUXNET file needs `path` and `latitude` alone.
+    """
+
+    path: str | os.PathLike[str]
+    """File with one row a day: CSV, Parquet, or what a plugin reads."""
+    latitude: float
+    """Latitude of the site [degrees north]."""
+    site: str = ""
+    """Name of the site, also the `unique_id` to pick from a file with several; the file's name when omitted."""
+    observed: dict[str, ObservedSettings] = field(default_factory=dict)
+    """Observed fluxes by the surrogate's output name; NEP by its usual column name when omitted."""
+    quality: QualityRule | list[QualityRule] | None = None
+    """Which days count as observed, for every flux."""
+    drivers: dict[str, DriverSettings] = field(default_factory=dict)
+    """Drivers whose column, unit or constant cannot be guessed."""
+    drivers_path: str | os.PathLike[str] | None = None
+    """File with the weather, if it is another one."""
+    split: SplitSettings = field(default_factory=SplitSettings)
+    """How days are shared out between `fit`, `select` and `test`."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is known of a site before the final report."""
+
+    name: str
+    latitude: float
+    """[degrees north]"""
+    dates: NDArray[np.datetime64]
+    """A (T,)-dim array of consecutive days."""
+    drivers: tuple[str, ...]
+    """Names of the F drivers, in the order of the surrogate's spec."""
+    forcing: NDArray[np.float64]
+    """A (T, F)-dim array in the units of the spec."""
+    fit: Observations
+    """Observations of the `fit` days; all others are NaN."""
+    select: Observations | None
+    """Observations of the `select` days, if there are any; all others are NaN."""
+    roles: NDArray[np.str_]
+    """A (T,)-dim array: fit, select, test, gap or unused."""
+    notes: tuple[str, ...]
+    """What was derived, assumed or left out on the way, a sentence each."""
+
+
+class SealedObservations:
+    """Observations of the `test` days, which can be opened once.
+
+    Args:
+        observations: What to seal; NaN on all other days.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(self, observations: Observations) -> None:
+        self._open = _seal(observations)
+
+    def open(self) -> Observations:
+        """Break the seal.
+
+        Returns:
+            The observations of the `test` days.
+
+        Raises:
+            RuntimeError: If they were opened before; a second look is not a test.
+        """
+        return self._open()
+
+    def __repr__(self) -> str:
+        return "SealedObservations(...)"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("SealedObservations cannot be copied or pickled: test days are opened once, by the final report.")
+
+
+def _seal(observations: Observations) -> Callable[[], Observations]:
+    content = [observations]
+
+    def open_once() -> Observations:
+        if not content:
+            raise RuntimeError("the test observations were opened before; they are read once, by the final report.")
+        return content.pop()
+
+    return open_once
+
+
+def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str, DataReader]) -> tuple[Site, SealedObservations]:
+    """Read a site's forcing and observations, and seal the test days.
+
+    Args:
+        settings: The block `data:` of the config, with absolute paths.
+        spec: Names, order and units of what the surrogate takes and gives, and its warm-up.
+        readers: Readers of files by name.
+
+    Returns:
+        The site without its test days, and the test days.
+
+    Raises:
+        ConfigError: If the latitude is not on earth, or a split is malformed.
+        ForcingError: If a driver is missing, incomplete or outside its physical range.
+        ObservationError: If the file cannot be read, or observations cannot be right or are too few to split.
+    """
+    if not -90.0 <= settings.latitude <= 90.0:
+        raise ConfigError(f"data.latitude: is {settings.latitude!r}, expected degrees north from -90 to 90.")
+    path = Path(settings.path)
+    table = load_table(path, settings, readers)
+    weather = table if settings.drivers_path is None else load_table(Path(settings.drivers_path), settings, readers)
+    forcing = read_forcing(weather, settings.drivers, spec.drivers, settings.latitude)
+    observed, notes = read_observations(table, settings.observed, settings.quality, spec.output_names, forcing.dates)
+    roles = assign_roles(forcing.dates, observed.observed_days, settings.split, spec.warmup_days)
+    site = Site(
+        name=settings.site or path.stem,
+        latitude=settings.latitude,
+        dates=forcing.dates,
+        drivers=forcing.names,
+        forcing=forcing.values,
+        fit=observed.only(roles == FIT),
+        select=observed.only(roles == SELECT) if (roles == SELECT).any() else None,
+        roles=roles,
+        notes=(*forcing.notes, *notes),
+    )
+    return site, SealedObservations(observed.only(roles == TEST))
