@@ -1,0 +1,98 @@
+"""The small things that a plugin returns from its hooks, as plain data.
+
+Larger ones have a class of their own: :class:`lit_invert.losses.LossTerm`, :class:`lit_invert.transforms.Transform`,
+surrogate loaders, process models and data readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from .problem import InversionProblem
+    from .sites import Site
+
+#: Version of the hooks. A plugin states the one that it was written for as `HOOK_API = 1` in its module.
+HOOK_API = 1
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run, as plugins see it: which, where, with what. It never holds a `test` day."""
+
+    command: str
+    """The command, e.g. `fit`."""
+    name: str
+    """Name of the run, the folder below the logs folder."""
+    folder: Path | None
+    """Folder of the results; None when nothing is written."""
+    seed: int
+    """Seed of all random numbers."""
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    """Config sections of plugins, by key."""
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """Distribution and version of every loaded plugin, by plugin name."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to move theta: builds an optimiser that takes one step an iteration."""
+
+    name: str
+    build: Callable[[list[nn.Parameter], float], Optimizer]
+    """From the parameters and the learning rate to the optimiser."""
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class ConfigSection:
+    """A block of the config that belongs to a plugin; its values reach the plugin as `RunInfo.sections[key]`."""
+
+    key: str
+    settings: type
+    """A dataclass with typed fields and attribute docstrings; every field has a default."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    check: str
+    outcome: Literal["pass", "advice", "fail"]
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question asked of surrogate, parameters and site before an inversion."""
+
+    name: str
+    run: Callable[[InversionProblem, Site], Verdict]
+    """Looks at the problem (at its prior) and the site (never at a `test` day)."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `lit-invert`."""
+
+    name: str
+    summary: str
+    run: Callable[[list[str]], int]
+    """From the arguments after the command's name to the exit code."""
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section of the report, made from the results folder alone."""
+
+    title: str
+    render: Callable[[Path], str]
+    """From the results folder to HTML (escaped text and inline pictures; no script, no address outside); empty: no section."""

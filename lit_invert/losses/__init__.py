@@ -1,0 +1,7 @@
+"""Loss terms: the misfit, the prior, the boundary hinge, and the base class that plugins extend."""
+
+from .base import Evaluation as Evaluation
+from .base import LossTerm as LossTerm
+from .boundary import Boundary as Boundary
+from .misfit import Misfit as Misfit
+from .prior import Prior as Prior

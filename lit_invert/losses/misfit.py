@@ -1,0 +1,108 @@
+"""The misfit: how far simulated fluxes are from observed ones, over observed days only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .base import Evaluation, LossTerm, index_of
+
+#: Weights of the outputs when several are used: NEP is what a tower measures, the others are derived.
+OUTPUT_WEIGHTS: Mapping[str, float] = {"nep": 1.0, "gpp": 0.2, "npp": 0.2, "rh": 0.2}
+
+
+def masked_mean_square(simulated: Tensor, observed: Tensor, mask: Tensor, sigma: Tensor | None = None) -> Tensor:
+    r"""Mean squared difference over the observed days.
+
+    .. math:: L = \frac{1}{|\Omega|} \sum_{t \in \Omega} w_t (s_t - o_t)^2, \qquad
+        w_t = \frac{\sigma_t^{-2}}{|\Omega|^{-1} \sum_{u \in \Omega} \sigma_u^{-2}}
+
+    Without `sigma` all weights are one. With it, days count by the inverse of their variance, normalised to a mean of one so that
+    the misfit keeps its unit and the prior its relative weight.
+
+    Args:
+        simulated: A (B, T)-dim tensor [gC m-2 d-1].
+        observed: A (1 or B, T)-dim tensor, finite where `mask` is true [gC m-2 d-1].
+        mask: A boolean tensor of the same shape, true where observed.
+        sigma: Standard deviation of each observation, positive where `mask` is true [gC m-2 d-1].
+
+    Returns:
+        A (B,)-dim tensor [(gC m-2 d-1)^2]; zero for a member without an observed day.
+
+    Example:
+        >>> masked_mean_square(torch.tensor([[1.0, 2.0, 9.0]]), torch.zeros(1, 3), torch.tensor([[True, True, False]]))
+        tensor([2.5000])
+    """
+    difference = torch.where(mask, simulated - observed, 0.0)
+    count = mask.sum(-1).clamp_min(1)
+    if sigma is None:
+        return difference.square().sum(-1) / count
+    precision = torch.where(mask, torch.where(mask, sigma, 1.0).square().reciprocal(), 0.0)
+    return (precision * difference.square()).sum(-1) / precision.sum(-1).clamp_min(torch.finfo(precision.dtype).tiny)
+
+
+class Misfit(LossTerm):
+    """Masked mean squared error of the target flux, or of several fluxes with the target heaviest.
+
+    Args:
+        target: The flux that counts most, `nep`.
+        multi_output: Whether every observed flux counts, by its weight.
+        output_weights: Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default. The weights of the
+            observed fluxes are normalised to a sum of one.
+        use_sigma: Whether days count by their stated uncertainty, if the data give one.
+        sigma_floor: What is added to that uncertainty in quadrature: the error of a model that no tower states. Without it the calm
+            days of winter, measured to a few hundredths, would decide the fit alone [gC m-2 d-1].
+        weight: Factor of the term in the total.
+
+    Raises:
+        ConfigError: If a weight is negative, or the target does not weigh most.
+    """
+
+    name = "misfit"
+
+    def __init__(
+        self,
+        target: str = "nep",
+        multi_output: bool = False,
+        output_weights: Mapping[str, float] | None = None,
+        use_sigma: bool = True,
+        sigma_floor: float = 0.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        self.target, self.multi_output, self.use_sigma, self.sigma_floor = target, multi_output, use_sigma, sigma_floor
+        self.output_weights = dict(OUTPUT_WEIGHTS if output_weights is None else output_weights)
+        if multi_output:
+            self.output_weights.setdefault(target, max(self.output_weights.values(), default=1.0))
+            heaviest = max(self.output_weights, key=lambda name: self.output_weights[name])
+            if min(self.output_weights.values()) < 0 or self.output_weights[target] < self.output_weights[heaviest]:
+                raise ConfigError(
+                    f"output_weights {self.output_weights!r}: weights must not be negative and the target {target!r} must weigh "
+                    f"most, but {heaviest!r} does. Mend `inversion.output_weights`."
+                )
+
+    def forward(self, evaluation: Evaluation) -> Tensor:
+        """Return the misfit of each member, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+        if not self.multi_output:
+            return self._of(self.target, evaluation)
+        index_of(self.target, evaluation.outputs, "output of the surrogate")
+        weights = {n: w for n, w in self.output_weights.items() if n in evaluation.outputs and self._is_observed(n, evaluation)}
+        total = sum(weights.values()) or 1.0
+        values = [weight / total * self._of(name, evaluation) for name, weight in weights.items()]
+        return torch.stack(values).sum(0) if values else self._of(self.target, evaluation)
+
+    def _is_observed(self, name: str, evaluation: Evaluation) -> bool:
+        return bool(evaluation.mask[..., evaluation.outputs.index(name)].any())
+
+    def _of(self, name: str, evaluation: Evaluation) -> Tensor:
+        place = index_of(name, evaluation.outputs, "output of the surrogate")
+        sigma = evaluation.sigma if self.use_sigma else None
+        return masked_mean_square(
+            evaluation.simulated[..., place],
+            evaluation.observed[..., place],
+            evaluation.mask[..., place],
+            None if sigma is None else (sigma[..., place].square() + self.sigma_floor**2).sqrt(),
+        )
