@@ -1,0 +1,78 @@
+"""Keep what each iteration saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from ..module import InversionModule
+from .clipping import ClipToBounds
+
+
+class RecordHistory(Callback):
+    """One row an iteration: total, terms, weighted terms, gradient norm, share clipped, and the `select` RMSE where it was looked at.
+
+    Numbers stay on the device until the end, so that recording never waits for it. A batch of members is recorded as its mean.
+
+    Args:
+        clipping: The callback that clips, if any.
+    """
+
+    def __init__(self, clipping: ClipToBounds | None = None) -> None:
+        self._clipping = clipping
+        self._columns: list[str] = []
+        self._rows: list[Tensor] = []
+        self._select: dict[int, float] = {}
+        self._gradient_norm: Tensor | None = None
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Keep the norm of the gradient."""
+        assert isinstance(pl_module, InversionModule)
+        if pl_module.theta.grad is not None:
+            self._gradient_norm = pl_module.theta.grad.norm()
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the numbers of this iteration."""
+        assert isinstance(pl_module, InversionModule)
+        loss = pl_module.last_loss
+        if loss is None:
+            return
+        clipped = self._clipping.clipped if self._clipping is not None else None
+        row: dict[str, Tensor] = {
+            "loss/total": loss.total.mean(),
+            **{f"loss/{name}": value.mean() for name, value in loss.terms.items()},
+            **{f"weighted/{name}": value.mean() for name, value in loss.weighted.items()},
+            "gradient_norm": self._gradient_norm if self._gradient_norm is not None else loss.total.new_tensor(torch.nan),
+            "clipped_share": loss.total.new_zeros(()) if clipped is None else clipped.to(loss.total.dtype).mean(),
+        }
+        self._columns = list(row)
+        self._rows.append(torch.stack([value.detach().to(loss.total.dtype) for value in row.values()]))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the score on the `select` days."""
+        if "select/rmse" in trainer.callback_metrics and not trainer.sanity_checking:
+            self._select[trainer.global_step] = trainer.callback_metrics["select/rmse"].item()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the history, one row an iteration; `select/rmse` stands beside the last iteration before it was looked at."""
+        values = torch.stack(self._rows).double().cpu().numpy() if self._rows else torch.empty(0, len(self._columns)).numpy()
+        frame = pd.DataFrame(values, columns=self._columns)
+        frame.insert(0, "iteration", range(len(frame)))
+        frame["select/rmse"] = [self._select.get(i + 1, float("nan")) for i in range(len(frame))]
+        return frame
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history, for the checkpoint."""
+        rows = torch.stack(self._rows) if self._rows else torch.empty(0)
+        return {"columns": self._columns, "rows": rows, "select": dict(self._select)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the history from a checkpoint."""
+        self._columns, self._rows = list(state_dict["columns"]), list(state_dict["rows"].unbind())
+        self._select = dict(state_dict["select"])

@@ -1,0 +1,406 @@
+"""One inversion, from numbers to numbers: the one path that the command line, the facade, plugins and tests all take.
+
+Nothing here touches a file (but Lightning's checkpoints and loggers, if asked for) or knows YAML. :mod:`lit_invert.fit` reads the
+inputs before and writes the results after.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+
+from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
+from .datamodule import InversionData
+from .errors import ConfigError, suggest
+from .extensions import Solver
+from .losses import LossTerm, Misfit, Prior
+from .module import InversionModule
+from .observations import Observations
+from .parameters import ParameterSpace, ParameterTable
+from .problem import InversionProblem, Loss
+from .results import InversionResult, InversionStatus
+from .solvers import SOLVERS
+from .surrogates.base import Forcing, FrozenSurrogate
+from .transforms import ScaledTransform, Transform
+
+#: Iterations of a fit when neither `inversion.max_iters` nor `trainer.max_steps` is given.
+DEFAULT_ITERATIONS = 500
+#: Iterations of an epoch when `trainer.limit_train_batches` is not given.
+DEFAULT_EPOCH = 50
+
+
+@dataclass
+class ClipSettings:
+    """Clipping to the table's bounds in physical space after each step."""
+
+    enabled: bool = True
+    """Whether parameters are clipped."""
+
+
+@dataclass
+class StopSettings:
+    """Early stopping, by Lightning's own callback, looked at after each epoch."""
+
+    enabled: bool = True
+    """Whether a fit may stop before `max_iters`."""
+    monitor: Literal["auto", "select", "loss"] = "auto"
+    """What must go on falling: the target's RMSE on the `select` days, or the total loss; `auto` is `select` if there are such days."""
+    patience: int = 5
+    """Epochs without improvement before the fit stops."""
+    min_delta: float = 0.0
+    """Smallest fall that counts as improvement."""
+
+
+@dataclass
+class InversionSettings:
+    """How static parameters are inverted."""
+
+    lr: float = 0.02
+    """Learning rate of the solver, in the optimiser's coordinates."""
+    max_iters: int | None = None
+    """Most iterations; sets the Trainer's `max_steps`. 500 when neither is given."""
+    lambda_prior: float = 1.0
+    """Weight of the prior: of the squared distance from the prior in the surrogate's scaled space."""
+    use_multi_output_loss: bool = False
+    """Whether observed GPP, NPP and Rh count too, with the target heaviest."""
+    target_variable: str = "nep"
+    """The flux that is fitted, shown and selected on."""
+    use_mask: bool = True
+    """Whether only observed, good days count; if not, every day of the `fit` role must have a value."""
+    clip_raw_params: ClipSettings = field(default_factory=ClipSettings)
+    """Clipping in physical space."""
+    solver: str = "adam"
+    """Name of the solver."""
+    output_weights: dict[str, float] | None = None
+    """Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default."""
+    use_uncertainty: bool = True
+    """Whether days count by their stated uncertainty, where the data give one."""
+    sigma_floor: float = 0.5
+    """Model error that is added to the stated uncertainty of a day in quadrature [gC m-2 d-1]."""
+    early_stopping: StopSettings = field(default_factory=StopSettings)
+    """Early stopping, and which iterate is kept as the best."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: If a value makes no sense; the message names its key.
+        """
+        if self.lr <= 0:
+            raise ConfigError(f"`inversion.lr` is {self.lr!r}, expected a positive number.")
+        if self.max_iters is not None and self.max_iters < 1:
+            raise ConfigError(f"`inversion.max_iters` is {self.max_iters!r}, expected 1 or more iterations.")
+        if self.lambda_prior < 0:
+            raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
+        if self.sigma_floor < 0:
+            raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
+        if self.early_stopping.patience < 1:
+            raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
+
+
+def default_terms(settings: InversionSettings, extra: Sequence[LossTerm] = ()) -> list[LossTerm]:
+    """Return misfit and prior as the settings ask for them, and the extra terms.
+
+    An extra term with the name of one of ours takes its place.
+
+    Raises:
+        ConfigError: If two extra terms share a name.
+    """
+    ours: list[LossTerm] = [
+        Misfit(
+            settings.target_variable,
+            settings.use_multi_output_loss,
+            settings.output_weights,
+            settings.use_uncertainty,
+            settings.sigma_floor,
+        ),
+        Prior(weight=settings.lambda_prior),
+    ]
+    names = [term.name for term in extra]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"`loss_terms` has {names.count(name)} terms named {name!r}; keep one.")
+    return [term for term in ours if term.name not in names] + list(extra)
+
+
+def invert(
+    surrogate: FrozenSurrogate,
+    table: ParameterTable,
+    forcing: Forcing,
+    fit: Observations,
+    settings: InversionSettings,
+    *,
+    select: Observations | None = None,
+    terms: Sequence[LossTerm] = (),
+    transform: type[Transform] = ScaledTransform,
+    solver: Solver = SOLVERS[0],
+    trainer: Mapping[str, Any] | None = None,
+    logger: Any = False,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Path | None = None,
+    ckpt_path: str | Path | None = None,
+) -> InversionResult:
+    """Invert the static parameters of a frozen surrogate against observed fluxes.
+
+    Args:
+        surrogate: The frozen surrogate.
+        table: The parameters, in the order of the surrogate's input.
+        forcing: Physical drivers, a (T, F)-dim tensor, or a dict of such tensors for windowed surrogates.
+        fit: Observed fluxes of the days that the loss may use, in the order of the surrogate's outputs.
+        settings: How to invert.
+        select: Observed fluxes of the days that early stopping and the choice of the best iterate may use.
+        terms: Loss terms beside misfit and prior.
+        transform: The map between the optimiser's coordinates and physical parameters.
+        solver: What moves the parameters.
+        trainer: Arguments of Lightning's Trainer, passed on as they are.
+        logger: A Lightning logger, several, or False.
+        callbacks: Callbacks beside ours.
+        checkpoints: Folder for Lightning's checkpoints; none are written without it.
+        ckpt_path: Checkpoint to go on from.
+
+    Returns:
+        The best monitored iterate after clipping, with what it simulates and how it was reached.
+
+    Raises:
+        ConfigError: If settings contradict each other.
+        DivergenceError: If the loss is not finite at the prior.
+    """
+    problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
+    has_select = select is not None and bool(select.mask.any())
+    monitor = _monitor(settings.early_stopping.monitor, has_select)
+    module = InversionModule(
+        problem,
+        problem.space.to_theta(problem.space.prior).unsqueeze(0),
+        solver.build,
+        settings.lr,
+        settings.target_variable,
+        _tensors(select) if select is not None and has_select else None,
+    )
+    clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
+    best, history, divergence = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence()
+    stopping = _early_stopping(settings.early_stopping, monitor)
+    own = [clipping, divergence, best, history, LogToTensorBoard(clipping), stopping]
+    driver = build_trainer(
+        settings, trainer or {}, [c for c in own if c is not None] + list(callbacks), logger, checkpoints, monitor
+    )
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        _silence_what_does_not_apply()
+        driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
+    seconds = time.perf_counter() - start
+    theta = best.theta if best.theta is not None else module.theta.detach()
+    status, message = _outcome(driver, divergence, stopping)
+    return _result(module, theta.cpu(), status, message, history, best, monitor, seconds)
+
+
+def build_problem(
+    surrogate: FrozenSurrogate,
+    table: ParameterTable,
+    forcing: Forcing,
+    fit: Observations,
+    settings: InversionSettings,
+    terms: Sequence[LossTerm] = (),
+    transform: type[Transform] = ScaledTransform,
+) -> InversionProblem:
+    """Join surrogate, parameters, forcing, observed days and terms into the problem that solvers see.
+
+    The arguments are those of :func:`invert`. Days of the surrogate's warm-up are taken out of the mask.
+
+    Raises:
+        ConfigError: If the target is not an output of the surrogate, or no observed day is left.
+    """
+    target, outputs = settings.target_variable, surrogate.spec.output_names
+    if target not in outputs:
+        raise ConfigError(f"`inversion.target_variable`: {target!r} is not an output of the surrogate.{suggest(target, outputs)}")
+    dtype = torch.get_default_dtype()
+    space = ParameterSpace(table, transform(surrogate.static_scaler, copy.deepcopy(table.bounds).to(dtype)))
+    observed, mask = _tensors(fit)
+    if not settings.use_mask:
+        mask = torch.isfinite(observed)
+    mask[:, : surrogate.spec.warmup_days] = False
+    if not bool(mask[..., outputs.index(target)].any()):
+        raise ConfigError(
+            f"no observed day of {target!r} is left for the fit: the mask is empty after {surrogate.spec.warmup_days} warm-up days. "
+            "Check the mask, the quality threshold and the split."
+        )
+    sigma = None if fit.sigma is None else torch.as_tensor(fit.sigma, dtype=dtype).unsqueeze(0)
+    return InversionProblem(
+        surrogate,
+        space,
+        _batched(forcing, dtype),
+        observed,
+        mask,
+        default_terms(settings, terms),
+        None if sigma is None else torch.where(mask, sigma, 1.0),
+    )
+
+
+def build_trainer(
+    settings: InversionSettings,
+    arguments: Mapping[str, Any],
+    callbacks: Sequence[Callback],
+    logger: Any,
+    checkpoints: Path | None,
+    monitor: str,
+) -> Trainer:
+    """Build Lightning's Trainer from the user's arguments, filling only what the user left open.
+
+    Args:
+        settings: How to invert; gives the number of iterations.
+        arguments: The user's arguments of the Trainer; none is overruled.
+        callbacks: Callbacks beside the user's own.
+        logger: A Lightning logger, several, or False.
+        checkpoints: Folder for checkpoints, or None.
+        monitor: `select` or `loss`.
+
+    Raises:
+        ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ.
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
+    steps = given.pop("max_steps", -1)
+    if settings.max_iters is not None and steps not in (-1, settings.max_iters):
+        raise ConfigError(
+            f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; give one of them, or the same number."
+        )
+    own = list(given.pop("callbacks", []) or [])
+    writes = checkpoints is not None and given.get("enable_checkpointing", True) and not given.get("fast_dev_run")
+    if writes and not any(isinstance(c, ModelCheckpoint) for c in own):
+        own.append(
+            ModelCheckpoint(
+                dirpath=checkpoints,
+                filename="best",
+                monitor=_METRIC[monitor],
+                save_last=True,
+                save_on_train_epoch_end=monitor == "loss",
+                enable_version_counter=False,
+            )
+        )
+    if steps == -1:
+        steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
+    epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
+    defaults = {
+        "max_epochs": math.ceil(steps / epoch) if isinstance(epoch, int) else -1,
+        "limit_train_batches": epoch,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+        "enable_model_summary": False,
+        "enable_checkpointing": writes,
+        "use_distributed_sampler": False,
+        "default_root_dir": checkpoints.parent if checkpoints is not None else None,
+    }
+    return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
+
+
+_METRIC = {"select": "select/rmse", "loss": "loss/total"}
+
+
+def _monitor(asked: str, has_select: bool) -> str:
+    if asked == "select" and not has_select:
+        raise ConfigError(
+            "`inversion.early_stopping.monitor` is 'select' but no day has that role. Use 'loss', or a split with `select` days."
+        )
+    return ("select" if has_select else "loss") if asked == "auto" else asked
+
+
+def _early_stopping(settings: StopSettings, monitor: str) -> EarlyStopping | None:
+    if not settings.enabled:
+        return None
+    return EarlyStopping(
+        _METRIC[monitor],
+        min_delta=settings.min_delta,
+        patience=settings.patience,
+        check_finite=False,  # StopOnDivergence says more
+        check_on_train_epoch_end=monitor == "loss",
+    )
+
+
+def _tensors(observations: Observations) -> tuple[Tensor, Tensor]:
+    """Return values and mask as (1, T, V)-dim tensors."""
+    values = torch.as_tensor(observations.values, dtype=torch.get_default_dtype())
+    return values.unsqueeze(0), torch.tensor(observations.mask).unsqueeze(0)
+
+
+def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
+    if isinstance(forcing, dict):
+        return {name: value.to(dtype).unsqueeze(0) for name, value in forcing.items()}
+    return forcing.to(dtype).unsqueeze(0)
+
+
+def _silence_what_does_not_apply() -> None:
+    """Silence Lightning's advice that does not fit a full-batch problem without workers."""
+    for message in (".*smaller than the logging interval.*", ".*in eval mode at the start.*", ".*LeafSpec.*", ".*dirpath has changed.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def _outcome(driver: Trainer, divergence: StopOnDivergence, stopping: EarlyStopping | None) -> tuple[InversionStatus, str]:
+    """Say how the fit ended, as a status and the numbers behind it."""
+    step = driver.global_step
+    if divergence.reason is not None:
+        return InversionStatus.DIVERGED, f"{divergence.reason}; the best iterate before that is kept"
+    if driver.interrupted:
+        return InversionStatus.INTERRUPTED, f"stopped by the user after {step} iterations"
+    if stopping is not None and stopping.stopped_epoch > 0:
+        return InversionStatus.EARLY_STOPPED, (
+            f"{stopping.monitor} did not fall for {stopping.patience} epochs; stopped after {step} iterations"
+        )
+    if step >= driver.max_steps:
+        return InversionStatus.STEP_LIMIT, f"all {step} iterations were used"
+    return InversionStatus.STOPPED, f"the Trainer stopped after {step} of {driver.max_steps} iterations"
+
+
+@torch.no_grad()
+def _result(
+    module: InversionModule,
+    theta: Tensor,
+    status: InversionStatus,
+    message: str,
+    history: RecordHistory,
+    best: KeepBest,
+    monitor: str,
+    seconds: float,
+) -> InversionResult:
+    """Evaluate prior and optimum once more, on the CPU, and collect what was found."""
+    problem = module.problem.cpu()
+    space, table = problem.space, problem.space.table
+    member = 0 if best.value is None else int(best.value.argmin())
+    theta = theta[member : member + 1].to(space.prior.dtype)
+    before, after = problem(space.to_theta(space.prior).unsqueeze(0)), problem(theta)
+    physical = space.to_physical(theta)[0].double()
+    frame = history.frame()
+    return InversionResult(
+        status=status,
+        message=message,
+        table=table,
+        optimum=torch.where(table.fixed, table.prior, table.bounds.clip(physical)),
+        optimum_scaled=after.evaluation.scaled[0].double(),
+        prior_scaled=before.evaluation.scaled[0].double(),
+        simulated_prior=before.evaluation.simulated[0].double().numpy(),
+        simulated_optimum=after.evaluation.simulated[0].double().numpy(),
+        loss_prior=_numbers(before),
+        loss_optimum=_numbers(after),
+        history=frame,
+        iterations=len(frame),
+        best_iteration=int(best.iteration[member]) if best.iteration is not None else len(frame),
+        monitor=_METRIC[monitor],
+        seconds=seconds,
+        target=module.target,
+    )
+
+
+def _numbers(loss: Loss) -> dict[str, float]:
+    return {
+        "loss/total": loss.total.item(),
+        **{f"loss/{name}": value.item() for name, value in loss.terms.items()},
+        **{f"weighted/{name}": value.item() for name, value in loss.weighted.items()},
+    }

@@ -1,0 +1,113 @@
+"""The LightningModule: the static parameters around a frozen problem, and nothing else that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .errors import SurrogateError
+from .losses.misfit import masked_mean_square
+from .problem import InversionProblem, Loss
+
+_HASH_KEY = "surrogate_sha256"
+
+
+class InversionModule(LightningModule):
+    """Static parameters that a Trainer moves to fit a frozen surrogate to observations.
+
+    Args:
+        problem: What to minimise; it sees only the `fit` days.
+        theta: Where to start, a (B, P)-dim tensor in the optimiser's coordinates.
+        build_optimizer: From the parameters and the learning rate to an optimiser.
+        lr: Learning rate.
+        target: Name of the flux whose RMSE is shown and selected on.
+        select: Observed fluxes and their mask on the `select` days, each (1 or B, T, V) [gC m-2 d-1]; None if there are none.
+    """
+
+    select_observed: Tensor
+    select_mask: Tensor
+
+    def __init__(
+        self,
+        problem: InversionProblem,
+        theta: Tensor,
+        build_optimizer: Callable[[list[nn.Parameter], float], Optimizer],
+        lr: float,
+        target: str = "nep",
+        select: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.problem = problem
+        self.theta = nn.Parameter(theta.clone())
+        self.lr, self._build_optimizer = lr, build_optimizer
+        self.target = target
+        self._place = problem.surrogate.spec.output_names.index(target)
+        self.has_select = select is not None
+        if select is not None:
+            self.register_buffer("select_observed", select[0], persistent=False)
+            self.register_buffer("select_mask", select[1], persistent=False)
+        #: The loss of the last iteration, for callbacks.
+        self.last_loss: Loss | None = None
+        #: The RMSE of each member on the `select` days when it was last looked at, for callbacks.
+        self.last_select: Tensor | None = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the summed loss of all members, whose gradient keeps the members apart."""
+        loss: Loss = self.problem(self.theta)
+        self.last_loss = loss
+        total = loss.total.sum()
+        self.log("loss/total", total.detach(), prog_bar=True, batch_size=1)
+        rmse = self._rmse(loss.evaluation.simulated.detach(), self.problem.observed, self.problem.mask)
+        self.log("fit/rmse", rmse.min(), prog_bar=True, batch_size=1)
+        return total
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the RMSE on the `select` days, that of the best member; without such days there is nothing to look at."""
+        if not self.has_select:
+            return
+        self.last_select = self.select_rmse()
+        self.log("select/rmse", self.last_select.min(), prog_bar=True, batch_size=1, sync_dist=True)
+
+    @torch.no_grad()
+    def select_rmse(self) -> Tensor:
+        """Return the target's RMSE on the `select` days at the present theta, a (B,)-dim tensor [gC m-2 d-1]."""
+        return self._rmse(self.problem.simulate(self.theta), self.select_observed, self.select_mask)
+
+    def _rmse(self, simulated: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
+        place = self._place
+        return masked_mean_square(simulated[..., place], observed[..., place], mask[..., place]).sqrt()
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build the solver over theta alone."""
+        return self._build_optimizer([self.theta], self.lr)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return theta alone: the surrogate's weights never change and are not stored again."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name == "theta"}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load theta; the frozen surrogate is not part of the state."""
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store which surrogate theta belongs to."""
+        checkpoint[_HASH_KEY] = self.problem.surrogate.sha256
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse theta of another surrogate.
+
+        Raises:
+            SurrogateError: If the checkpoint was made with other weights.
+        """
+        found, expected = checkpoint.get(_HASH_KEY), self.problem.surrogate.sha256
+        if found != expected:
+            raise SurrogateError(
+                f"checkpoint belongs to a surrogate with SHA-256 {found!r}, this run uses {expected!r}. "
+                "Resume with the surrogate that the checkpoint was made with."
+            )

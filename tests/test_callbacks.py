@@ -1,0 +1,90 @@
+"""What the callbacks do to theta, on hand-made steps and in a Trainer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard
+from lit_invert.inversion import InversionSettings, StopSettings, build_problem, invert
+from lit_invert.module import InversionModule
+from lit_invert.solvers import SOLVERS
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+def make_module(twin, theta):
+    problem = build_problem(twin.surrogate, twin.table, twin.forcing, twin.fit, InversionSettings())
+    return InversionModule(problem, torch.as_tensor(theta, dtype=torch.float32), SOLVERS[0].build, 0.1)
+
+
+def test_clipping_moves_only_what_is_outside(twin):
+    """Bounds 0.5 and 3.5 are -3 and 3 in scaled space."""
+    inside = [0.123456789, 2.9999]
+    module = make_module(twin, [[*inside, 4.0], [-9.0, *inside]])
+    before = module.theta.detach().clone()
+    clip = ClipToBounds()
+    clip.on_train_batch_end(None, module, None, None, 0)
+    assert clip.clipped.tolist() == [[False, False, True], [True, False, False]]
+    assert module.theta[0, 2].item() == pytest.approx(3.0)
+    assert module.theta[1, 0].item() == pytest.approx(-3.0)
+    assert torch.equal(module.theta[~clip.clipped], before[~clip.clipped])
+    assert clip.share == pytest.approx(2 / 6)
+
+
+def test_clipping_leaves_the_gradient_machinery_alone(twin):
+    module = make_module(twin, [[9.0, 0.0, 0.0]])
+    ClipToBounds().on_train_batch_end(None, module, None, None, 0)
+    module.problem(module.theta).total.sum().backward()
+    assert module.theta.is_leaf
+    assert bool(torch.isfinite(module.theta.grad).all())
+
+
+def test_the_best_member_is_kept_member_by_member(twin):
+    """Three offers to two members: each keeps its own lowest."""
+    keep = KeepBest("loss")
+    for theta, values, step in [([[1.0], [1.0]], [5.0, 1.0], 0), ([[2.0], [2.0]], [3.0, 2.0], 1), ([[3.0], [3.0]], [4.0, 0.5], 2)]:
+        keep._offer(torch.tensor(theta), torch.tensor(values), step)
+    assert keep.theta.tolist() == [[2.0], [3.0]]
+    assert keep.value.tolist() == [3.0, 0.5]
+    assert keep.iteration.tolist() == [1, 2]
+
+
+def test_a_value_that_is_not_finite_never_wins(twin):
+    keep = KeepBest("loss")
+    keep._offer(torch.tensor([[1.0]]), torch.tensor([torch.nan]), 0)
+    keep._offer(torch.tensor([[2.0]]), torch.tensor([7.0]), 1)
+    keep._offer(torch.tensor([[3.0]]), torch.tensor([-torch.inf]), 2)
+    assert keep.theta.tolist() == [[2.0]]
+
+
+class Memory:
+    """A logger that remembers."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log_metrics(self, metrics, step):
+        self.rows.append((step, metrics))
+
+
+def test_scalars_are_sent_only_when_due(twin):
+    module, log, memory = make_module(twin, [[0.0, 1.0, 0.0]]), LogToTensorBoard(), Memory()
+    module.last_loss = module.problem(module.theta)
+    for step in range(1, 8):
+        trainer = SimpleNamespace(global_step=step, loggers=[memory], log_every_n_steps=3)
+        log.on_train_batch_end(trainer, module, None, None, 0)
+    assert [step for step, _ in memory.rows] == [2, 5]
+    assert memory.rows[0][1]["theta/s2"] == pytest.approx(2.5)  # physical: 2 + 0.5 * 1
+
+
+def test_monitoring_the_loss_counts_every_iterate(twin):
+    stay = StopSettings(enabled=False, monitor="loss")
+    result = invert(
+        twin.surrogate, twin.table, twin.forcing, twin.fit,
+        InversionSettings(lr=1.0, max_iters=30, lambda_prior=0.0, early_stopping=stay), trainer=QUIET,
+    )  # fmt: skip
+    losses = result.history["loss/total"]
+    assert result.best_iteration == int(losses.idxmin()) or result.loss_optimum["loss/total"] < losses.min()
