@@ -55,7 +55,7 @@ class StopSettings:
     enabled: bool = True
     """Whether a fit may stop before `max_iters`."""
     monitor: Literal["auto", "select", "loss"] = "auto"
-    """What must go on falling: the target's RMSE on the `select` days, or the total loss; `auto` is `select` if there are such days."""
+    """What must go on falling: the RMSE on the `select` days, or the total loss; `auto` is `select` if there are such days."""
     patience: int = 5
     """Epochs without improvement before the fit stops."""
     min_delta: float = 0.0
@@ -231,8 +231,8 @@ def build_problem(
     mask[:, : surrogate.spec.warmup_days] = False
     if not bool(mask[..., outputs.index(target)].any()):
         raise ConfigError(
-            f"no observed day of {target!r} is left for the fit: the mask is empty after {surrogate.spec.warmup_days} warm-up days. "
-            "Check the mask, the quality threshold and the split."
+            f"no observed day of {target!r} is left for the fit: the mask is empty after "
+            f"{surrogate.spec.warmup_days} warm-up days. Check the mask, the quality threshold and the split."
         )
     sigma = None if fit.sigma is None else torch.as_tensor(fit.sigma, dtype=dtype).unsqueeze(0)
     return InversionProblem(
@@ -271,7 +271,8 @@ def build_trainer(
     steps = given.pop("max_steps", -1)
     if settings.max_iters is not None and steps not in (-1, settings.max_iters):
         raise ConfigError(
-            f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; give one of them, or the same number."
+            f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; "
+            "give one of them, or the same number."
         )
     own = list(given.pop("callbacks", []) or [])
     writes = checkpoints is not None and given.get("enable_checkpointing", True) and not given.get("fast_dev_run")
@@ -339,7 +340,12 @@ def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
 
 def _silence_what_does_not_apply() -> None:
     """Silence Lightning's advice that does not fit a full-batch problem without workers."""
-    for message in (".*smaller than the logging interval.*", ".*in eval mode at the start.*", ".*LeafSpec.*", ".*dirpath has changed.*"):
+    for message in (
+        ".*smaller than the logging interval.*",
+        ".*in eval mode at the start.*",
+        ".*LeafSpec.*",
+        ".*dirpath has changed.*",
+    ):
         warnings.filterwarnings("ignore", message)
 
 

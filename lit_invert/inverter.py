@@ -32,8 +32,8 @@ class StaticParameterInverter:
     """Invert the static parameters of one trained model against one series of observations.
 
     Args:
-        model: A trained module `(static (B, P) scaled, dynamic (B, T, F)) -> outputs (B, T, V)`. It is copied, so it stays as it is.
-        static_scaler: Scaling of the static parameters: a fitted scikit-learn-like scaler (`mean_`, `scale_`), or a pair (mu, sigma).
+        model: A trained module `(static (B, P) scaled, dynamic (B, T, F)) -> outputs (B, T, V)`; copied, so it stays as it is.
+        static_scaler: Scaling of the static parameters: a scikit-learn-like scaler (`mean_`, `scale_`), or a pair (mu, sigma).
         inversion_config: The `inversion:` block as a mapping, or :class:`InversionSettings`.
         bounds: Smallest and largest physical value of each parameter, a (P, 2) array; without it nothing is clipped. A
             :class:`ParameterTable` gives names, fixed parameters and bounds that name other parameters as well.
@@ -86,9 +86,7 @@ class StaticParameterInverter:
         lower, upper = _limits(None if self._template is not None else bounds, len(self.mean))
         self._bounds = self._template.bounds if self._template is not None else Bounds(lower, upper)
 
-    def invert(
-        self, s_prior_raw: Array, X_dyn: Array, Y_obs: Array, obs_mask: Array
-    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    def invert(self, s_prior_raw: Array, X_dyn: Array, Y_obs: Array, obs_mask: Array) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Invert one sample.
 
         Args:
@@ -98,9 +96,9 @@ class StaticParameterInverter:
             obs_mask: Where they are observed, bool or 0/1, (T,) or the shape of `Y_obs`.
 
         Returns:
-            The physical parameters of the best iterate after clipping, (P,), and a dictionary: `s_opt_norm`, `s_prior_norm`, `final_loss`
-            (at the returned parameters), `loss_history` (one number an iteration), `iterations`, `best_iteration`, `status`, `message`,
-            `loss_prior` and `loss_optimum` (term by term), `outputs_prior` and `outputs_opt` (T, V).
+            The physical parameters of the best iterate after clipping, (P,), and a dictionary: `s_opt_norm`, `s_prior_norm`,
+            `final_loss` (at the returned parameters), `loss_history` (one number an iteration), `iterations`, `best_iteration`,
+            `status`, `message`, `loss_prior` and `loss_optimum` (term by term), `outputs_prior` and `outputs_opt` (T, V).
 
         Raises:
             ShapeError: If the arrays do not fit together.
@@ -172,7 +170,8 @@ class StaticParameterInverter:
         outside = (self._bounds.clip(values) != values).nonzero().flatten().tolist()
         if outside and self.settings.clip_raw_params.enabled:
             raise ConfigError(
-                f"s_prior_raw number {outside[0] + 1} = {prior[outside[0]]!r} is outside its bounds. Change the prior or widen the bounds."
+                f"s_prior_raw number {outside[0] + 1} = {prior[outside[0]]!r} is outside its bounds. "
+                "Change the prior or widen the bounds."
             )
         kept = self._template
         return ParameterTable(

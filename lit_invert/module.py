@@ -42,6 +42,7 @@ class InversionModule(LightningModule):
         select: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # checkpoints hold theta alone
         self.problem = problem
         self.theta = nn.Parameter(theta.clone())
         self.lr, self._build_optimizer = lr, build_optimizer
@@ -86,17 +87,9 @@ class InversionModule(LightningModule):
         """Build the solver over theta alone."""
         return self._build_optimizer([self.theta], self.lr)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return theta alone: the surrogate's weights never change and are not stored again."""
-        state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if name == "theta"}
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load theta; the frozen surrogate is not part of the state."""
-        return super().load_state_dict(state_dict, strict=False, assign=assign)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store which surrogate theta belongs to."""
+        """Store theta and which surrogate it belongs to, not the weights, which never change."""
+        checkpoint["state_dict"] = {"theta": checkpoint["state_dict"]["theta"]}
         checkpoint[_HASH_KEY] = self.problem.surrogate.sha256
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -40,8 +40,8 @@ class StopOnDivergence(Callback):
         self.reason = f"{what} was not finite at iteration {step}"
         if step == 0:
             raise DivergenceError(
-                f"{self.reason}, at the start. Check the prior, the forcing and the terms; `trainer.detect_anomaly: true` names the "
-                "operation.",
+                f"{self.reason}, at the start. Check the prior, the forcing and the terms; "
+                "`trainer.detect_anomaly: true` names the operation.",
                 step,
             )
         pl_module.theta.grad = torch.zeros_like(gradient)  # leave theta where it was last finite

@@ -15,7 +15,7 @@ from .clipping import ClipToBounds
 
 
 class RecordHistory(Callback):
-    """One row an iteration: total, terms, weighted terms, gradient norm, share clipped, and the `select` RMSE where it was looked at.
+    """One row an iteration: total, terms, weighted terms, gradient norm, share clipped, and the `select` RMSE after each epoch.
 
     Numbers stay on the device until the end, so that recording never waits for it. A batch of members is recorded as its mean.
 

@@ -15,8 +15,8 @@ from .clipping import ClipToBounds
 class LogToTensorBoard(Callback):
     """Scalars every `trainer.log_every_n_steps` iterations, to whatever loggers the Trainer has.
 
-    `loss/<term>` unweighted, `weighted/<term>` (these sum to `loss/total`), `gradient_norm`, `clipped_share`, and every parameter in
-    its physical unit as `theta/<name>`. The total and the RMSE are logged by the module itself.
+    `loss/<term>` unweighted, `weighted/<term>` (these sum to `loss/total`), `gradient_norm`, `clipped_share`, and every parameter
+    in its physical unit as `theta/<name>`. The total and the RMSE are logged by the module itself.
 
     Args:
         clipping: The callback that clips, if any.
@@ -27,7 +27,7 @@ class LogToTensorBoard(Callback):
         self._gradient_norm = float("nan")
 
     def _is_due(self, trainer: Trainer, step: int) -> bool:
-        return bool(trainer.loggers) and step % trainer.log_every_n_steps == 0
+        return bool(trainer.loggers) and step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keep the norm of the gradient where it will be shown."""

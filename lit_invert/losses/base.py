@@ -1,8 +1,8 @@
 """What a loss term is: one number for each member of a batch, from what an inversion may see.
 
-A term reads an :class:`Evaluation` (the simulated fluxes at some theta beside the observed days of the `fit` role, and nothing else)
-and returns its unweighted value. The total loss is the sum of weight times value, in order of the terms' names, so that it does not
-depend on which plugin was loaded first.
+A term reads an :class:`Evaluation`, the simulated fluxes at some theta beside the observed days of the `fit` role and nothing
+else, and returns its unweighted value. The total loss is the sum of weight times value, in order of the terms' names, so that it
+does not depend on which plugin was loaded first.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Surrogates: what they are, how they are frozen and loaded, and our own LSTM."""

@@ -1,0 +1,17 @@
+"""What an inversion found: as data, as a folder of files, and read back from it.
+
+`result` holds the outcome in memory, `tables` and `summary` turn it into the three tables and the numbers that people look at,
+`folder` writes a run and `reading` opens it again, `provenance` says what it was made with. Figures and report are made from the
+folder alone (:mod:`lit_invert.report`).
+"""
+
+from .folder import open_run_folder as open_run_folder
+from .folder import write_results as write_results
+from .folder import write_status as write_status
+from .provenance import collect_provenance as collect_provenance
+from .reading import Run as Run
+from .reading import load_metrics as load_metrics
+from .reading import load_parameters as load_parameters
+from .reading import read_run as read_run
+from .result import InversionResult as InversionResult
+from .result import InversionStatus as InversionStatus

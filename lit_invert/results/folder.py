@@ -1,0 +1,153 @@
+"""The folder of a run: made once, written whole.
+
+Every file is written atomically and `status.json` comes last, so a folder whose status is `running` belongs to a run that still
+runs or was killed, and its other files are not to be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..atomic import write_text
+from ..errors import ResultsError
+from ..extensions import Verdict
+from ..sites import SealedObservations, Site
+from ..surrogates.base import SurrogateSpec
+from .result import InversionResult, InversionStatus
+from .summary import summarise
+from .tables import flux_table, parameter_table
+
+#: Nine digits tell any two float32 numbers apart, and hide the last bits of float64 in which machines differ.
+_FLOAT_FORMAT = "%.9g"
+
+
+def open_run_folder(root: Path, name: str) -> Path:
+    """Make the folder of a new run, `root/name/version_N`, with N one above the highest there.
+
+    Two runs that start at once get two folders.
+
+    Args:
+        root: Folder of all runs.
+        name: Name of the run.
+
+    Returns:
+        The new folder, with status `running`.
+
+    Raises:
+        ResultsError: If the name is not a plain folder name, or the folder cannot be made.
+    """
+    if not name or Path(name).name != name or name in (".", ".."):
+        raise ResultsError(f"run name {name!r}: expected a plain folder name without slashes. Change `logger.name` in the config.")
+    try:
+        folder = _make_next(root / name)
+    except OSError as error:
+        raise ResultsError(f"{root / name}: results folder cannot be made ({error.strerror}). Choose another place.") from error
+    write_status(folder, "running", "The run has started.")
+    return folder
+
+
+def _make_next(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(n) for p in parent.iterdir() if (n := p.name.removeprefix("version_")).isdecimal()), default=-1)
+    while True:
+        try:
+            (parent / f"version_{number}").mkdir()
+        except FileExistsError:  # another run took it since we looked
+            number += 1
+        else:
+            return parent / f"version_{number}"
+
+
+def write_results(
+    folder: Path,
+    result: InversionResult,
+    site: Site,
+    sealed_test: SealedObservations,
+    *,
+    config_text: str,
+    provenance: Mapping[str, Any],
+    resimulated: NDArray[np.float64] | None,
+    spec: SurrogateSpec,
+    verdicts: Sequence[Verdict] = (),
+) -> dict[str, Any]:
+    """Write all files of a finished run. This is the one place where the `test` days are opened.
+
+    Args:
+        folder: Folder of the run, from :func:`open_run_folder`.
+        result: The inversion.
+        site: Its site.
+        sealed_test: The observed `test` days, still sealed.
+        config_text: The resolved config, as YAML.
+        provenance: From :func:`lit_invert.results.collect_provenance`.
+        resimulated: Fluxes of the process model at the optimum, (T, V) [gC m-2 d-1]; None without a process model.
+        spec: The surrogate's spec.
+        verdicts: What the checks before the fit found.
+
+    Returns:
+        What metrics.json holds, with NaN where the file has null.
+
+    Raises:
+        ResultsError: If a file cannot be written.
+    """
+    fluxes = flux_table(result, site, sealed_test.open(), resimulated, spec)
+    parameters = parameter_table(result, spec)
+    metrics = {
+        "site": site.name,
+        **summarise(result, fluxes, parameters, spec),
+        "notes": list(site.notes),
+        "checks": [asdict(verdict) for verdict in verdicts],
+    }
+    files = {
+        "config.yaml": config_text,
+        "parameters.csv": _to_csv(parameters),
+        "fluxes.csv": _to_csv(fluxes),
+        "history.csv": _to_csv(result.history),
+        "provenance.json": _to_json(provenance),
+        "metrics.json": _to_json(metrics),
+    }
+    try:
+        for name, text in files.items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise ResultsError(f"{folder}: results cannot be written ({error.strerror}). Check free space and rights.") from error
+    write_status(folder, result.status, result.message)
+    return metrics
+
+
+def write_status(folder: Path, status: InversionStatus | str, message: str) -> None:
+    """Write status.json: how the run ended, or that it is still running.
+
+    Args:
+        folder: Folder of the run.
+        status: How it ended; `FAILED` for a run that raised.
+        message: One sentence, such as the error's.
+    """
+    key = status.key if isinstance(status, InversionStatus) else status
+    write_text(folder / "status.json", _to_json({"status": key, "message": message}))
+
+
+def _to_csv(frame: pd.DataFrame) -> str:
+    text: str = frame.to_csv(index=False, float_format=_FLOAT_FORMAT, lineterminator="\n")
+    return text
+
+
+def _to_json(values: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not know, by None."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
