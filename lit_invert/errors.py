@@ -57,14 +57,14 @@ class PluginError(LitInvertError):
         distribution: Distribution and version, e.g. `lit-invert-carbon 0.1.0`.
         hook: Hook or place in which it failed.
         cause: What happened, as text.
+        is_installed: Whether it is an installed plugin, which can be disabled, or a class that the config names.
     """
 
-    def __init__(self, plugin: str, distribution: str, hook: str, cause: str) -> None:
+    def __init__(self, plugin: str, distribution: str, hook: str, cause: str, is_installed: bool = True) -> None:
         self.plugin, self.distribution, self.hook, self.cause = plugin, distribution, hook, cause
-        super().__init__(
-            f"plugin {plugin!r} ({distribution}) failed in {hook}: {cause} "
-            f"Mend it, or disable the plugin with LIT_INVERT_DISABLE_PLUGINS={plugin}."
-        )
+        disable = f"disable the plugin with LIT_INVERT_DISABLE_PLUGINS={plugin}"
+        way_out = disable if is_installed else "take it out of the config"
+        super().__init__(f"plugin {plugin!r} ({distribution}) failed in {hook}: {cause} Mend it, or {way_out}.")
 
 
 class DivergenceError(LitInvertError, ArithmeticError):
