@@ -1,0 +1,70 @@
+"""Terms on the fluxes of a whole run: carbon that is conserved, and the share of it that plants keep."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from lit_invert import Evaluation, LitInvertError, LossTerm
+
+
+class CarbonBalance(LossTerm):
+    r"""Closure of the carbon budget, day by day.
+
+    .. math:: L = \frac{1}{T} \sum_t \left( NEP_t - (NPP_t - Rh_t) \right)^2 + \max(0,\, NPP_t - GPP_t)^2
+
+    A surrogate learns its outputs side by side and need not keep the sums that its process model keeps. Needs the outputs `gpp`,
+    `npp`, `nep` and `rh`.
+
+    Args:
+        weight: Factor of the term in the total.
+
+    Source:
+        Chapin et al. (2006), Ecosystems 9, 1041-1050, doi:10.1007/s10021-005-0105-7.
+    """
+
+    name = "carbon_balance"
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__(weight)
+
+    def forward(self, evaluation: Evaluation) -> Tensor:
+        """Return the mean squared gap of each member, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+        gpp, npp, nep, rh = (evaluation.flux(name) for name in ("gpp", "npp", "nep", "rh"))
+        excess = functional.relu(npp - gpp)
+        return ((nep - (npp - rh)).square() + excess.square()).mean(-1)
+
+
+class CarbonUseEfficiency(LossTerm):
+    r"""Carbon-use efficiency NPP/GPP of the whole run within its observed range.
+
+    .. math:: L = \max(0,\, c_{low} \overline{GPP} - \overline{NPP})^2 + \max(0,\, \overline{NPP} - c_{high} \overline{GPP})^2
+
+    Written without a division, in the unit of the misfit, so that it is smooth also where nothing is fixed. Forests keep 0.23 to
+    0.83 of what they fix, 0.53 on average (DeLucia et al. 2007); 0.47 is often taken as a constant (Waring et al. 1998).
+
+    Args:
+        low: Smallest plausible efficiency [-].
+        high: Largest plausible efficiency [-].
+        weight: Factor of the term in the total.
+
+    Raises:
+        LitInvertError: If `low` is not below `high`.
+
+    Source:
+        DeLucia et al. (2007), Global Change Biology 13, 1157-1167, doi:10.1111/j.1365-2486.2007.01365.x;
+        Waring, Landsberg and Williams (1998), Tree Physiology 18, 129-134, doi:10.1093/treephys/18.2.129.
+    """
+
+    name = "carbon_use_efficiency"
+
+    def __init__(self, low: float = 0.3, high: float = 0.7, weight: float = 1.0) -> None:
+        super().__init__(weight)
+        if not low < high:
+            raise LitInvertError(f"loss term {self.name!r}: low is {low!r} and high is {high!r}, expected low < high.")
+        self.low, self.high = low, high
+
+    def forward(self, evaluation: Evaluation) -> Tensor:
+        """Return the squared distance of each member from the range, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+        gpp, npp = evaluation.flux("gpp").mean(-1), evaluation.flux("npp").mean(-1)
+        return functional.relu(self.low * gpp - npp).square() + functional.relu(npp - self.high * gpp).square()
