@@ -10,7 +10,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
+from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, SaveCheckpoints, StopOnDivergence
 from .datamodule import InversionData
 from .errors import ConfigError, suggest
 from .extensions import Solver
@@ -88,6 +89,8 @@ class InversionSettings:
     """Whether days count by their stated uncertainty, where the data give one."""
     sigma_floor: float = 0.5
     """Model error that is added to the stated uncertainty of a day in quadrature [gC m-2 d-1]."""
+    cpu_threads: int = 1
+    """Threads of a fit on the CPU: one LSTM runs no faster with two, and far slower where they must share; 0 leaves torch's."""
     early_stopping: StopSettings = field(default_factory=StopSettings)
     """Early stopping, and which iterate is kept as the best."""
 
@@ -105,6 +108,8 @@ class InversionSettings:
             raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
         if self.sigma_floor < 0:
             raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
+        if self.cpu_threads < 0:
+            raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
         if self.early_stopping.patience < 1:
             raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
 
@@ -195,7 +200,7 @@ def invert(
         settings, trainer or {}, [c for c in own if c is not None] + list(callbacks), logger, checkpoints, monitor
     )
     start = time.perf_counter()
-    with warnings.catch_warnings():
+    with _threads(settings.cpu_threads), warnings.catch_warnings():
         _silence_what_does_not_apply()
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
@@ -275,18 +280,9 @@ def build_trainer(
             "give one of them, or the same number."
         )
     own = list(given.pop("callbacks", []) or [])
-    writes = checkpoints is not None and given.get("enable_checkpointing", True) and not given.get("fast_dev_run")
-    if writes and not any(isinstance(c, ModelCheckpoint) for c in own):
-        own.append(
-            ModelCheckpoint(
-                dirpath=checkpoints,
-                filename="best",
-                monitor=_METRIC[monitor],
-                save_last=True,
-                save_on_train_epoch_end=monitor == "loss",
-                enable_version_counter=False,
-            )
-        )
+    writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
+    if checkpoints is not None and writes and not any(isinstance(c, ModelCheckpoint) for c in own):
+        own.append(SaveCheckpoints(checkpoints, _METRIC[monitor]))
     if steps == -1:
         steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
     epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
@@ -296,7 +292,7 @@ def build_trainer(
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
         "enable_model_summary": False,
-        "enable_checkpointing": writes,
+        "enable_checkpointing": checkpoints is not None and writes,
         "use_distributed_sampler": False,
         "default_root_dir": checkpoints.parent if checkpoints is not None else None,
     }
@@ -338,6 +334,17 @@ def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
     return forcing.to(dtype).unsqueeze(0)
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many CPU threads for a while; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _silence_what_does_not_apply() -> None:
     """Silence Lightning's advice that does not fit a full-batch problem without workers."""
     for message in (
@@ -345,6 +352,7 @@ def _silence_what_does_not_apply() -> None:
         ".*in eval mode at the start.*",
         ".*LeafSpec.*",
         ".*dirpath has changed.*",
+        ".*dataloader is not resumable.*",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -158,7 +158,14 @@ def test_the_number_of_iterations_is_whoever_gave_it(own, trainers, steps):
 
 def test_the_users_trainer_arguments_are_not_overruled(tmp_path):
     own = ModelCheckpoint(dirpath=tmp_path)
-    arguments = {**QUIET, "limit_train_batches": 7, "log_every_n_steps": 3, "max_epochs": 2, "callbacks": [own], "precision": "64-true"}
+    arguments = {
+        **QUIET,
+        "limit_train_batches": 7,
+        "log_every_n_steps": 3,
+        "max_epochs": 2,
+        "callbacks": [own],
+        "precision": "64-true",
+    }
     trainer = build_trainer(settings(), arguments, [EarlyStopping("loss/total")], False, tmp_path, "loss")
     assert (trainer.limit_train_batches, trainer.log_every_n_steps, trainer.max_epochs, trainer.precision) == (7, 3, 2, "64-true")
     assert trainer.checkpoint_callbacks == [own]
@@ -181,7 +188,9 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(twin, tmp_path):
     stay = {"early_stopping": StopSettings(enabled=False)}
     whole = run(twin, settings(max_iters=200, **stay))
     run(twin, settings(max_iters=100, **stay), checkpoints=tmp_path / "checkpoints")
-    rest = run(twin, settings(max_iters=200, **stay), checkpoints=tmp_path / "rest", ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    rest = run(
+        twin, settings(max_iters=200, **stay), checkpoints=tmp_path / "rest", ckpt_path=tmp_path / "checkpoints" / "last.ckpt"
+    )
     assert torch.equal(rest.optimum, whole.optimum)
     assert rest.history["loss/total"].tolist() == whole.history["loss/total"].tolist()
     assert rest.best_iteration == whole.best_iteration
@@ -210,6 +219,33 @@ class Explodes(LossTerm):
     def forward(self, evaluation):
         moved = evaluation.scaled[:, 0].abs()
         return torch.where(moved > 0.3, torch.nan, 0.0) * moved
+
+
+class Raises(LossTerm):
+    """Fails after so many evaluations."""
+
+    name = "raises"
+
+    def __init__(self, after=10_000):
+        super().__init__()
+        self.after, self.calls = after, 0
+
+    def forward(self, evaluation):
+        self.calls += 1
+        if self.calls > self.after:
+            raise RuntimeError("no more")
+        return 0.0 * evaluation.scaled[:, 0]
+
+
+def test_a_run_that_fails_leaves_where_it_stood(twin, tmp_path):
+    stay = {"early_stopping": StopSettings(enabled=False)}
+    with pytest.raises(RuntimeError, match="no more"):
+        run(twin, settings(max_iters=80, **stay), terms=[Raises(after=30)], checkpoints=tmp_path)
+    rest = run(
+        twin, settings(max_iters=80, **stay), terms=[Raises()], checkpoints=tmp_path / "rest", ckpt_path=tmp_path / "last.ckpt"
+    )
+    whole = run(twin, settings(max_iters=80, **stay))
+    assert rest.history["loss/total"].tolist() == whole.history["loss/total"].tolist()
 
 
 class NeverFinite(LossTerm):
@@ -245,7 +281,9 @@ def test_a_mask_of_fourteen_days_is_enough(twin):
 
 
 def test_warm_up_days_never_count(twin):
-    surrogate = type(twin.surrogate)(twin.surrogate.network, type(twin.surrogate.spec)(**{**vars(twin.surrogate.spec), "warmup_days": 30}))
+    surrogate = type(twin.surrogate)(
+        twin.surrogate.network, type(twin.surrogate.spec)(**{**vars(twin.surrogate.spec), "warmup_days": 30})
+    )
     problem = build_problem(surrogate, twin.table, twin.forcing, twin.fit, settings())
     assert not bool(problem.mask[:, :30].any())
     assert bool(problem.mask[:, 30:].any())

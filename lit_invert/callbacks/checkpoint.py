@@ -1,0 +1,32 @@
+"""Checkpoints of a fit: the best, the last, and the state in which a run failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class SaveCheckpoints(ModelCheckpoint):
+    """Lightning's own, told what to watch; when a run fails, `last.ckpt` is where it stood, so that nothing is lost.
+
+    Args:
+        folder: Where to.
+        metric: What `best.ckpt` has the lowest of, `select/rmse` or `loss/total`.
+    """
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=metric,
+            save_last=True,
+            save_on_train_epoch_end=metric.startswith("loss/"),
+            enable_version_counter=False,
+        )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save where the run stood, unless it had not made a step."""
+        if trainer.global_step > 0 and self.dirpath is not None:
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")

@@ -1,0 +1,327 @@
+"""A fit from files to a folder: read and check all inputs, invert, re-simulate, write, report.
+
+Nothing is written before every input has been read and checked, so a mistake in the config leaves no trace. The numbers are the
+business of :mod:`lit_invert.inversion`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from numpy.typing import NDArray
+
+from .callbacks.tensorboard import log_outcome
+from .errors import ConfigError, ResultsError, suggest
+from .extensions import RunInfo, Verdict
+from .inversion import InversionSettings, build_problem, invert
+from .losses import LossTerm
+from .parameters import ParameterTable, load_parameter_table
+from .plugins import Registry
+from .report import nep_figure, save_figures, write_report
+from .resimulation import resimulate
+from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results, write_status
+from .sites import DataSettings, SealedObservations, Site, read_site
+from .surrogates.base import FrozenSurrogate, file_hash
+from .surrogates.loaders import load_surrogate
+from .trust import Trust
+
+#: Tells the other processes of a multi-device run which folder the first one has opened.
+_FOLDER_VARIABLE = "LIT_INVERT_RUN_FOLDER"
+
+
+@dataclass
+class SurrogateSettings:
+    """Which surrogate is inverted."""
+
+    spec: str
+    """Path of the surrogate's spec (JSON); its weights lie beside it."""
+
+
+@dataclass
+class ConstraintSettings:
+    """How theta and the physical parameters are tied together."""
+
+    transform: str = "scaled"
+    """`scaled` (clipping keeps the bounds), `sigmoid`, `softplus`, `log`, or a plugin's."""
+
+
+@dataclass
+class FitConfig:
+    """Everything that one fit needs, parsed and checked."""
+
+    surrogate: SurrogateSettings
+    parameters: str
+    data: DataSettings
+    inversion: InversionSettings = field(default_factory=InversionSettings)
+    loss_terms: Sequence[LossTerm] = ()
+    constraints: ConstraintSettings = field(default_factory=ConstraintSettings)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: Logger | bool | None = None
+    """None for TensorBoard in the run's folder; False for none."""
+    name: str = "fit"
+    logs: str = "logs"
+    seed_everything: int = 0
+    checks: Literal["required", "warn", "skip"] = "required"
+    resimulate: str | None = None
+    ckpt_path: str | None = None
+    sections: dict[str, Any] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+    text: str = ""
+    """The resolved config as YAML, stored with the results."""
+    command: str = "lit-invert fit"
+    """The command line, stored with the results."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a fit reads before it starts."""
+
+    surrogate: FrozenSurrogate
+    table: ParameterTable
+    site: Site
+    sealed: SealedObservations
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What a fit leaves."""
+
+    folder: Path
+    result: InversionResult
+    metrics: dict[str, Any]
+    verdicts: tuple[Verdict, ...]
+
+
+def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
+    """Read and check all inputs of a fit; write nothing.
+
+    Raises:
+        LitInvertError: If any of them is missing, malformed, or does not fit the others.
+    """
+    surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
+    names = [v.name for v in surrogate.spec.statics]
+    table = load_parameter_table(config.parameters).ordered_as(names, config.parameters)
+    site, sealed = read_site(config.data, surrogate.spec, registry.data_readers)
+    for name, known, key in (
+        (config.constraints.transform, registry.transforms, "constraints.transform"),
+        (config.inversion.solver, registry.solvers, "inversion.solver"),
+        (config.resimulate, registry.process_models, "resimulate"),
+    ):
+        if name is not None and name not in known:
+            raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
+    verdicts = _run_checks(config, registry, surrogate, table, site)
+    if config.resimulate is not None:
+        _resimulate(config.resimulate, registry, table, table.prior, site, surrogate, days=1)
+    return Inputs(surrogate, table, site, sealed, verdicts)
+
+
+def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
+    """Run one fit and leave a folder of results.
+
+    Args:
+        config: The parsed config.
+        registry: What the plugins registered.
+
+    Returns:
+        The outcome; None in the second and further processes of a multi-device run, which write nothing.
+
+    Raises:
+        LitInvertError: If an input is wrong (nothing is written then), or a plugin fails during the run (the folder then says so).
+    """
+    seed_everything(config.seed_everything, verbose=False)
+    inputs = read_inputs(config, registry)
+    _checkpoint(config)
+    folder = _run_folder(config)
+    logger = config.logger
+    if logger is None:
+        version = int(folder.name.removeprefix("version_"))
+        logger = TensorBoardLogger(folder.parent.parent, name=config.name, version=version, default_hp_metric=False)
+    run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
+    registry.run_started(run)
+    try:
+        result = _invert(config, registry, inputs, run, folder, logger)
+        if not _is_first_process():
+            return None
+        metrics = _write(config, registry, inputs, run, folder, logger, result)
+    except Exception as error:
+        if _is_first_process():
+            write_status(folder, InversionStatus.FAILED, str(error))
+        registry.run_failed(run, error)
+        raise
+    registry.run_finished(run)
+    return FitOutcome(folder, result, metrics, inputs.verdicts)
+
+
+def _invert(
+    config: FitConfig, registry: Registry, inputs: Inputs, run: RunInfo, folder: Path, logger: Logger | bool
+) -> InversionResult:
+    site = inputs.site
+    return invert(
+        inputs.surrogate,
+        inputs.table,
+        torch.as_tensor(site.forcing),
+        site.fit,
+        config.inversion,
+        select=site.select,
+        terms=registry.guard_terms(config.loss_terms),
+        transform=registry.transforms[config.constraints.transform],
+        solver=registry.solvers[config.inversion.solver],
+        trainer=config.trainer,
+        logger=logger,
+        callbacks=registry.callbacks(run),
+        checkpoints=folder / "checkpoints",
+        ckpt_path=_checkpoint(config),
+    )
+
+
+def _write(
+    config: FitConfig,
+    registry: Registry,
+    inputs: Inputs,
+    run: RunInfo,
+    folder: Path,
+    logger: Logger | bool,
+    result: InversionResult,
+) -> dict[str, Any]:
+    again = None
+    if config.resimulate is not None:
+        again = _resimulate(config.resimulate, registry, result.table, result.optimum, inputs.site, inputs.surrogate)
+    metrics = write_results(
+        folder,
+        result,
+        inputs.site,
+        inputs.sealed,
+        config_text=config.text,
+        provenance=_provenance(config, run, inputs.surrogate),
+        resimulated=again,
+        spec=inputs.surrogate.spec,
+        verdicts=inputs.verdicts,
+    )
+    save_figures(folder)
+    _show_outcome(config, logger, inputs.site, result, metrics)
+    write_report(folder, list(registry.report_sections.values()))
+    return metrics
+
+
+def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: InversionResult, metrics: dict[str, Any]) -> None:
+    """Put the series of the target and the settings with their scores into TensorBoard."""
+    place = site.fit.names.index(result.target)
+    parts = [site.fit] + ([site.select] if site.select is not None else [])
+    mask = np.any([part.mask[:, place] for part in parts], axis=0)
+    observed = np.nanmax([np.where(part.mask[:, place], part.values[:, place], -np.inf) for part in parts], axis=0)
+    runs = {"prior": result.simulated_prior[:, place], "optimum": result.simulated_optimum[:, place]}
+    figure = nep_figure(site.dates, site.roles, np.where(mask, observed, np.nan), mask, runs, result.target)
+    settings = config.inversion
+    hyperparameters = {
+        "lr": settings.lr,
+        "lambda_prior": settings.lambda_prior,
+        "solver": settings.solver,
+        "transform": config.constraints.transform,
+        "seed": config.seed_everything,
+        **{f"weight/{term.name}": term.weight for term in config.loss_terms},
+    }
+    scores = {
+        f"hp/{role}_rmse_{when}": fluxes[result.target][run]["rmse"]
+        for role, fluxes in metrics["roles"].items()
+        if result.target in fluxes
+        for when, run in (("before", "prior"), ("after", "optimum"))
+    }
+    log_outcome(logger, figure, result.iterations, hyperparameters, scores)
+
+
+def _run_checks(
+    config: FitConfig, registry: Registry, surrogate: FrozenSurrogate, table: ParameterTable, site: Site
+) -> tuple[Verdict, ...]:
+    """Ask every registered check; a `fail` stops the fit where checks are required."""
+    if config.checks == "skip":
+        return ()
+    problem = build_problem(
+        surrogate,
+        table,
+        torch.as_tensor(site.forcing),
+        site.fit,
+        config.inversion,
+        registry.guard_terms(config.loss_terms),
+        registry.transforms[config.constraints.transform],
+    )
+    registry.check_transform(problem.space)
+    verdicts = tuple(check.run(problem, site) for check in registry.checks.values())
+    failed = [v for v in verdicts if v.outcome == "fail"]
+    if failed and config.checks == "required":
+        reasons = " ".join(f"{v.check}: {v.message}" for v in failed)
+        raise ConfigError(f"check failed before the fit: {reasons} Mend it, or go on with `checks: warn`.")
+    return verdicts
+
+
+def _resimulate(
+    name: str,
+    registry: Registry,
+    table: ParameterTable,
+    physical: torch.Tensor,
+    site: Site,
+    surrogate: FrozenSurrogate,
+    days: int | None = None,
+) -> NDArray[np.float64]:
+    model = registry.process_models[name]
+    return resimulate(model, table.names, physical, site.drivers, site.forcing[:days], surrogate.spec.output_names)
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
+def _run_folder(config: FitConfig) -> Path:
+    """Open this run's folder, or return the one that the first process of a multi-device run has opened."""
+    if not _is_first_process() and _FOLDER_VARIABLE in os.environ:
+        return Path(os.environ[_FOLDER_VARIABLE])
+    folder = open_run_folder(Path(os.path.normpath(config.logs)), config.name)
+    os.environ[_FOLDER_VARIABLE] = str(folder)
+    return folder
+
+
+def _checkpoint(config: FitConfig) -> Path | None:
+    """Resolve `last` and `best` to the newest run of that name that has such a checkpoint.
+
+    Raises:
+        ResultsError: If there is none.
+    """
+    asked = config.ckpt_path
+    if asked is None:
+        return None
+    if asked not in ("last", "best"):
+        if not Path(asked).is_file():
+            raise ResultsError(f"`--ckpt_path`: {asked} is not a file. Expected last, best, or the path of a checkpoint.")
+        return Path(asked)
+    runs = Path(os.path.normpath(config.logs), config.name)
+    versions = sorted(runs.glob("version_*"), key=lambda p: int(p.name.split("_")[1]) if p.name.split("_")[1].isdigit() else -1)
+    for folder in reversed(versions):
+        candidate = folder / "checkpoints" / f"{asked}.ckpt"
+        if candidate.is_file():
+            return candidate
+    raise ResultsError(f"`--ckpt_path {asked}`: no run in {runs} has a checkpoint {asked}.ckpt. Start without it.")
+
+
+def _provenance(config: FitConfig, run: RunInfo, surrogate: FrozenSurrogate) -> dict[str, Any]:
+    """Say what the numbers were made from and with."""
+    return collect_provenance(
+        command=config.command,
+        seed=config.seed_everything,
+        sha256={
+            "surrogate_weights": surrogate.sha256,
+            "surrogate_spec": file_hash(Path(config.surrogate.spec)),
+            "parameters": file_hash(Path(config.parameters)),
+            "data": file_hash(Path(config.data.path)),
+            "config": hashlib.sha256(config.text.encode()).hexdigest(),
+        },
+        plugins=run.plugins,
+    )
