@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from .callbacks.tensorboard import log_outcome
 from .errors import ConfigError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
-from .inversion import InversionSettings, build_problem, invert
+from .inversion import build_problem, invert
 from .losses import LossTerm
 from .parameters import ParameterTable, load_parameter_table
 from .plugins import Registry
 from .report import nep_figure, save_figures, write_report
 from .resimulation import resimulate
 from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results, write_status
+from .settings import InversionSettings
 from .sites import DataSettings, SealedObservations, Site, read_site
 from .surrogates.base import FrozenSurrogate, file_hash
 from .surrogates.loaders import load_surrogate
@@ -60,21 +61,32 @@ class FitConfig:
 
     surrogate: SurrogateSettings
     parameters: str
+    """Path of the table of static parameters (CSV)."""
     data: DataSettings
     inversion: InversionSettings = field(default_factory=InversionSettings)
     loss_terms: Sequence[LossTerm] = ()
+    """Loss terms beside misfit and prior, by class name or class path; one named like ours takes its place."""
     constraints: ConstraintSettings = field(default_factory=ConstraintSettings)
     trainer: dict[str, Any] = field(default_factory=dict)
+    """Arguments of Lightning's Trainer, never overruled."""
     logger: Logger | bool | None = None
     """None for TensorBoard in the run's folder; False for none."""
     name: str = "fit"
+    """Name of the run; its folder is logs/<name>/version_N."""
     logs: str = "logs"
+    """Folder of all runs."""
     seed_everything: int = 0
+    """Seed of all random numbers."""
     checks: Literal["required", "warn", "skip"] = "required"
+    """Whether a failed check stops the fit, is only reported, or no check is made."""
     resimulate: str | None = None
+    """Process model to run at the optimum, e.g. `simcycle`; null for none."""
     ckpt_path: str | None = None
+    """Checkpoint to go on from: `last`, `best`, or a path."""
     sections: dict[str, Any] = field(default_factory=dict)
+    """Blocks of plugins, by key."""
     trust: Trust = field(default_factory=Trust)
+    """What the command line allows beyond the import policy."""
     text: str = ""
     """The resolved config as YAML, stored with the results."""
     command: str = "lit-invert fit"

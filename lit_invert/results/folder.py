@@ -46,7 +46,7 @@ def open_run_folder(root: Path, name: str) -> Path:
         ResultsError: If the name is not a plain folder name, or the folder cannot be made.
     """
     if not name or Path(name).name != name or name in (".", ".."):
-        raise ResultsError(f"run name {name!r}: expected a plain folder name without slashes. Change `logger.name` in the config.")
+        raise ResultsError(f"run name {name!r}: expected a plain folder name without slashes. Change `name` in the config.")
     try:
         folder = _make_next(root / name)
     except OSError as error:

@@ -1,0 +1,90 @@
+"""What a fit and its checks print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..extensions import Verdict
+from ..fit import FitOutcome
+from ..report.page import headline
+from ..results import load_parameters
+from .tables import add_row, new_table, number
+
+_SCORES = ("rmse", "bias", "r", "nse", "kge")
+#: Runs that are scored, and their name in the table.
+_RUNS = {"prior": "prior", "optimum": "optimum", "resimulated": "model"}
+_COLOURS = {"pass": "green", "advice": "yellow", "fail": "red"}
+#: Parameters that the summary of a fit shows.
+_MOST_MOVED = 8
+
+
+def show_outcome(outcome: FitOutcome) -> None:
+    """Print what a fit reached: scores by role, the parameters that moved most, advice, and where everything is."""
+    console = Console(highlight=False, markup=False)
+    metrics = outcome.metrics
+    console.print(_scores(metrics))
+    console.print(_moved(load_parameters(outcome.folder)))
+    for verdict in outcome.verdicts:
+        if verdict.outcome != "pass":
+            console.print(f"{verdict.check}: {verdict.message}", style=_COLOURS[verdict.outcome], soft_wrap=True)
+    for sentence in metrics["advice"]:
+        console.print(sentence, style="yellow", soft_wrap=True)
+    console.print(headline(metrics), style="bold", soft_wrap=True)
+    console.print(f"{outcome.result.status.value} ({outcome.result.message}; {outcome.result.seconds:.1f} s)", soft_wrap=True)
+    console.print(f"Results: {outcome.folder}", soft_wrap=True)
+    console.print(f"Report:  {outcome.folder / 'report.html'}", soft_wrap=True)
+
+
+def _scores(metrics: Mapping[str, Any]) -> Table:
+    target = metrics["target"]
+    table = new_table(f"{target.upper()} at {metrics.get('site', 'the site')} [gC m-2 d-1]", "days", "run")
+    for column in ("n", "RMSE", "change", "bias", "r", "NSE", "KGE"):
+        table.add_column(column, justify="right")
+    for role, fluxes in metrics["roles"].items():
+        score = fluxes.get(target)
+        if not score or not score["n"]:
+            continue
+        for run, label in _RUNS.items():
+            if run in score:
+                numbers = {name: number(score[run][name]) for name in _SCORES}
+                change = f"{number(score['rmse_change_percent'], '+.1f')} %" if run == "optimum" else ""
+                first = run == "prior"
+                rest = [numbers[name] for name in _SCORES[1:]]
+                add_row(table, role if first else "", label, str(score["n"]) if first else "", numbers["rmse"], change, *rest)
+        table.add_section()
+    return table
+
+
+def _moved(parameters: pd.DataFrame) -> Table:
+    table = new_table("parameters that moved most", "parameter", "unit")
+    for column in ("prior", "optimum", "shift [prior sd]", "at bound"):
+        table.add_column(Text(column), justify="right")
+    order = parameters["shift_in_sd"].abs().sort_values(ascending=False, kind="stable").index[:_MOST_MOVED]
+    for row in parameters.loc[order].to_dict("records"):
+        numbers = f"{row['prior']:.4g}", f"{row['optimum']:.4g}", f"{row['shift_in_sd']:+.2f}"
+        add_row(table, row["name"], row["unit"], *numbers, row["at_bound"])
+    return table
+
+
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print what the checks found."""
+    table = new_table("checks before the fit", "check", "outcome", "finding")
+    for verdict in verdicts:
+        table.add_row(verdict.check, Text(verdict.outcome, _COLOURS[verdict.outcome]), Text(verdict.message))
+    Console(highlight=False, markup=False).print(table)
+
+
+def show_gap(gap: Mapping[str, Mapping[str, float]]) -> None:
+    """Print how far surrogate and process model are apart at the optimum."""
+    table = new_table("surrogate minus process model", "flux")
+    for column in ("RMSE [gC m-2 d-1]", "bias [gC m-2 d-1]"):
+        table.add_column(Text(column), justify="right")
+    for flux, numbers in gap.items():
+        add_row(table, flux.upper(), number(numbers["rmse"]), number(numbers["bias"], "+.3f"))
+    Console(highlight=False, markup=False).print(table)
