@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .extensions import Solver as Solver
     from .extensions import Verdict as Verdict
     from .hookspecs import hookimpl as hookimpl
-    from .inversion import InversionSettings as InversionSettings
     from .inversion import invert as invert
     from .inverter import StaticParameterInverter as StaticParameterInverter
     from .losses import Evaluation as Evaluation
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from .problem import InversionProblem as InversionProblem
     from .results import InversionResult as InversionResult
     from .results import InversionStatus as InversionStatus
+    from .settings import InversionSettings as InversionSettings
     from .surrogates.base import FrozenSurrogate as FrozenSurrogate
     from .surrogates.base import SurrogateSpec as SurrogateSpec
     from .surrogates.base import Variable as Variable
@@ -37,12 +37,13 @@ _HOMES = {
     "errors": ["LitInvertError"],
     "extensions": ["Check", "Command", "ConfigSection", "ReportSection", "RunInfo", "Solver", "Verdict"],
     "hookspecs": ["hookimpl"],
-    "inversion": ["InversionSettings", "invert"],
+    "inversion": ["invert"],
     "inverter": ["StaticParameterInverter"],
     "losses": ["Evaluation", "LossTerm"],
     "parameters": ["ParameterTable", "load_parameter_table"],
     "problem": ["InversionProblem"],
     "results": ["InversionResult", "InversionStatus"],
+    "settings": ["InversionSettings"],
     "surrogates.base": ["FrozenSurrogate", "SurrogateSpec", "Variable"],
     "transforms": ["Transform"],
 }

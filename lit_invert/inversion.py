@@ -7,22 +7,19 @@ inputs before and writes the results after.
 from __future__ import annotations
 
 import copy
-import math
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, SaveCheckpoints, StopOnDivergence
+from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
 from .datamodule import InversionData
+from .driving import METRICS, build_early_stopping, build_trainer, choose_monitor, fitting
 from .errors import ConfigError, suggest
 from .extensions import Solver
 from .losses import LossTerm, Misfit, Prior
@@ -31,87 +28,10 @@ from .observations import Observations
 from .parameters import ParameterSpace, ParameterTable
 from .problem import InversionProblem, Loss
 from .results import InversionResult, InversionStatus
+from .settings import InversionSettings
 from .solvers import SOLVERS
 from .surrogates.base import Forcing, FrozenSurrogate
 from .transforms import ScaledTransform, Transform
-
-#: Iterations of a fit when neither `inversion.max_iters` nor `trainer.max_steps` is given.
-DEFAULT_ITERATIONS = 500
-#: Iterations of an epoch when `trainer.limit_train_batches` is not given.
-DEFAULT_EPOCH = 50
-
-
-@dataclass
-class ClipSettings:
-    """Clipping to the table's bounds in physical space after each step."""
-
-    enabled: bool = True
-    """Whether parameters are clipped."""
-
-
-@dataclass
-class StopSettings:
-    """Early stopping, by Lightning's own callback, looked at after each epoch."""
-
-    enabled: bool = True
-    """Whether a fit may stop before `max_iters`."""
-    monitor: Literal["auto", "select", "loss"] = "auto"
-    """What must go on falling: the RMSE on the `select` days, or the total loss; `auto` is `select` if there are such days."""
-    patience: int = 5
-    """Epochs without improvement before the fit stops."""
-    min_delta: float = 0.0
-    """Smallest fall that counts as improvement."""
-
-
-@dataclass
-class InversionSettings:
-    """How static parameters are inverted."""
-
-    lr: float = 0.02
-    """Learning rate of the solver, in the optimiser's coordinates."""
-    max_iters: int | None = None
-    """Most iterations; sets the Trainer's `max_steps`. 500 when neither is given."""
-    lambda_prior: float = 1.0
-    """Weight of the prior: of the squared distance from the prior in the surrogate's scaled space."""
-    use_multi_output_loss: bool = False
-    """Whether observed GPP, NPP and Rh count too, with the target heaviest."""
-    target_variable: str = "nep"
-    """The flux that is fitted, shown and selected on."""
-    use_mask: bool = True
-    """Whether only observed, good days count; if not, every day of the `fit` role must have a value."""
-    clip_raw_params: ClipSettings = field(default_factory=ClipSettings)
-    """Clipping in physical space."""
-    solver: str = "adam"
-    """Name of the solver."""
-    output_weights: dict[str, float] | None = None
-    """Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default."""
-    use_uncertainty: bool = True
-    """Whether days count by their stated uncertainty, where the data give one."""
-    sigma_floor: float = 0.5
-    """Model error that is added to the stated uncertainty of a day in quadrature [gC m-2 d-1]."""
-    cpu_threads: int = 1
-    """Threads of a fit on the CPU: one LSTM runs no faster with two, and far slower where they must share; 0 leaves torch's."""
-    early_stopping: StopSettings = field(default_factory=StopSettings)
-    """Early stopping, and which iterate is kept as the best."""
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: If a value makes no sense; the message names its key.
-        """
-        if self.lr <= 0:
-            raise ConfigError(f"`inversion.lr` is {self.lr!r}, expected a positive number.")
-        if self.max_iters is not None and self.max_iters < 1:
-            raise ConfigError(f"`inversion.max_iters` is {self.max_iters!r}, expected 1 or more iterations.")
-        if self.lambda_prior < 0:
-            raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
-        if self.sigma_floor < 0:
-            raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
-        if self.cpu_threads < 0:
-            raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
-        if self.early_stopping.patience < 1:
-            raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
 
 
 def default_terms(settings: InversionSettings, extra: Sequence[LossTerm] = ()) -> list[LossTerm]:
@@ -183,7 +103,7 @@ def invert(
     """
     problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
     has_select = select is not None and bool(select.mask.any())
-    monitor = _monitor(settings.early_stopping.monitor, has_select)
+    monitor = choose_monitor(settings.early_stopping.monitor, has_select)
     module = InversionModule(
         problem,
         problem.space.to_theta(problem.space.prior).unsqueeze(0),
@@ -194,14 +114,13 @@ def invert(
     )
     clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
     best, history, divergence = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence()
-    stopping = _early_stopping(settings.early_stopping, monitor)
+    stopping = build_early_stopping(settings.early_stopping, monitor)
     own = [clipping, divergence, best, history, LogToTensorBoard(clipping), stopping]
     driver = build_trainer(
         settings, trainer or {}, [c for c in own if c is not None] + list(callbacks), logger, checkpoints, monitor
     )
     start = time.perf_counter()
-    with _threads(settings.cpu_threads), warnings.catch_warnings():
-        _silence_what_does_not_apply()
+    with fitting(settings.cpu_threads):
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
     theta = best.theta if best.theta is not None else module.theta.detach()
@@ -251,77 +170,6 @@ def build_problem(
     )
 
 
-def build_trainer(
-    settings: InversionSettings,
-    arguments: Mapping[str, Any],
-    callbacks: Sequence[Callback],
-    logger: Any,
-    checkpoints: Path | None,
-    monitor: str,
-) -> Trainer:
-    """Build Lightning's Trainer from the user's arguments, filling only what the user left open.
-
-    Args:
-        settings: How to invert; gives the number of iterations.
-        arguments: The user's arguments of the Trainer; none is overruled.
-        callbacks: Callbacks beside the user's own.
-        logger: A Lightning logger, several, or False.
-        checkpoints: Folder for checkpoints, or None.
-        monitor: `select` or `loss`.
-
-    Raises:
-        ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ.
-    """
-    given = {key: value for key, value in arguments.items() if value is not None}
-    steps = given.pop("max_steps", -1)
-    if settings.max_iters is not None and steps not in (-1, settings.max_iters):
-        raise ConfigError(
-            f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; "
-            "give one of them, or the same number."
-        )
-    own = list(given.pop("callbacks", []) or [])
-    writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
-    if checkpoints is not None and writes and not any(isinstance(c, ModelCheckpoint) for c in own):
-        own.append(SaveCheckpoints(checkpoints, _METRIC[monitor]))
-    if steps == -1:
-        steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
-    epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
-    defaults = {
-        "max_epochs": math.ceil(steps / epoch) if isinstance(epoch, int) else -1,
-        "limit_train_batches": epoch,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 10,
-        "enable_model_summary": False,
-        "enable_checkpointing": checkpoints is not None and writes,
-        "use_distributed_sampler": False,
-        "default_root_dir": checkpoints.parent if checkpoints is not None else None,
-    }
-    return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
-
-
-_METRIC = {"select": "select/rmse", "loss": "loss/total"}
-
-
-def _monitor(asked: str, has_select: bool) -> str:
-    if asked == "select" and not has_select:
-        raise ConfigError(
-            "`inversion.early_stopping.monitor` is 'select' but no day has that role. Use 'loss', or a split with `select` days."
-        )
-    return ("select" if has_select else "loss") if asked == "auto" else asked
-
-
-def _early_stopping(settings: StopSettings, monitor: str) -> EarlyStopping | None:
-    if not settings.enabled:
-        return None
-    return EarlyStopping(
-        _METRIC[monitor],
-        min_delta=settings.min_delta,
-        patience=settings.patience,
-        check_finite=False,  # StopOnDivergence says more
-        check_on_train_epoch_end=monitor == "loss",
-    )
-
-
 def _tensors(observations: Observations) -> tuple[Tensor, Tensor]:
     """Return values and mask as (1, T, V)-dim tensors."""
     values = torch.as_tensor(observations.values, dtype=torch.get_default_dtype())
@@ -332,29 +180,6 @@ def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
     if isinstance(forcing, dict):
         return {name: value.to(dtype).unsqueeze(0) for name, value in forcing.items()}
     return forcing.to(dtype).unsqueeze(0)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with so many CPU threads for a while; 0 changes nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _silence_what_does_not_apply() -> None:
-    """Silence Lightning's advice that does not fit a full-batch problem without workers."""
-    for message in (
-        ".*smaller than the logging interval.*",
-        ".*in eval mode at the start.*",
-        ".*LeafSpec.*",
-        ".*dirpath has changed.*",
-        ".*dataloader is not resumable.*",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def _outcome(driver: Trainer, divergence: StopOnDivergence, stopping: EarlyStopping | None) -> tuple[InversionStatus, str]:
@@ -406,7 +231,7 @@ def _result(
         history=frame,
         iterations=len(frame),
         best_iteration=int(best.iteration[member]) if best.iteration is not None else len(frame),
-        monitor=_METRIC[monitor],
+        monitor=METRICS[monitor],
         seconds=seconds,
         target=module.target,
     )

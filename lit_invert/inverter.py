@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from .errors import ConfigError, ShapeError, suggest
-from .inversion import InversionSettings, default_terms, invert
+from .inversion import default_terms, invert
 from .losses import LossTerm, Misfit
 from .losses.base import Evaluation
 from .observations import Observations
 from .parameters import ParameterTable
+from .settings import InversionSettings
 from .surrogates.base import FrozenSurrogate, SurrogateSpec, Variable
 from .transforms import Bounds, ScaledTransform, Transform
 

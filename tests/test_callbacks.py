@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard
-from lit_invert.inversion import InversionSettings, StopSettings, build_problem, invert
+from lit_invert.inversion import build_problem, invert
 from lit_invert.module import InversionModule
+from lit_invert.settings import InversionSettings, StopSettings
 from lit_invert.solvers import SOLVERS
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}

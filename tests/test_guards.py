@@ -12,9 +12,10 @@ import torch
 
 from lit_invert.errors import ConfigError, DivergenceError, PluginError
 from lit_invert.guards import GuardedTerm, PluginInfo, attributed, check_transform
-from lit_invert.inversion import InversionSettings, invert
+from lit_invert.inversion import invert
 from lit_invert.losses import LossTerm, Misfit, Prior
 from lit_invert.observations import Observations
+from lit_invert.settings import InversionSettings
 from lit_invert.testing import check_loss_term, toy_forcing, toy_problem, toy_surrogate, toy_table
 from lit_invert.transforms import ScaledTransform
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from lit_invert.driving import build_trainer
 from lit_invert.errors import ConfigError, DivergenceError, SurrogateError
-from lit_invert.inversion import ClipSettings, InversionSettings, StopSettings, build_problem, build_trainer, default_terms, invert
+from lit_invert.inversion import build_problem, default_terms, invert
 from lit_invert.losses import Boundary, LossTerm, Misfit
 from lit_invert.observations import Observations
 from lit_invert.results import InversionStatus
+from lit_invert.settings import ClipSettings, InversionSettings, StopSettings
 from lit_invert.solvers import SOLVERS
 from lit_invert.surrogates.base import weights_hash
 from lit_invert.transforms import LogTransform, SigmoidTransform, SoftplusTransform

@@ -3,8 +3,8 @@
 `sites`: fit each config with several seeds of the split (one-year sites draw other blocks; a longer record keeps its last year)
 and score the held-out days before and after, through the surrogate and through the process model.
 
-`twins`: draw true parameters from the prior, run the process model, add noise where the tower measured, invert, and compare with the
-noiseless truth and with the true parameters.
+`twins`: draw true parameters from the prior, run the process model, add noise where the tower measured, invert, and compare with
+the noiseless truth and with the true parameters.
 
     python tools/validate.py sites configs/fr_hes.yaml configs/us_ar1.yaml --seeds 5
     python tools/validate.py twins configs/fr_hes.yaml --truths 20
@@ -78,9 +78,7 @@ def validate_sites(paths: Sequence[str], seeds: int, overrides: Sequence[str], r
                     flush=True,
                 )
             changes.append(metrics["roles"]["test"][config.inversion.target_variable]["rmse_change_percent"])
-        print(
-            f"\n{metrics['site']}: change of the test RMSE, median {np.median(changes):+.0f} %, {np.round(changes).astype(int).tolist()}\n"
-        )
+        print(f"\n{metrics['site']}: change of the test RMSE, median {np.median(changes):+.0f} %, each {[*map(round, changes)]}\n")
 
 
 def noise_model(nep: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

@@ -1,0 +1,150 @@
+"""Driving a fit: Lightning's Trainer with the user's arguments as they are, and what must hold around it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from .callbacks import SaveCheckpoints
+from .errors import ConfigError
+from .settings import InversionSettings, StopSettings
+
+#: Iterations of a fit when neither `inversion.max_iters` nor `trainer.max_steps` is given.
+DEFAULT_ITERATIONS = 500
+#: Iterations of an epoch when `trainer.limit_train_batches` is not given.
+DEFAULT_EPOCH = 50
+#: What is logged for each thing that can be monitored.
+METRICS = {"select": "select/rmse", "loss": "loss/total"}
+
+
+def build_trainer(
+    settings: InversionSettings,
+    arguments: Mapping[str, Any],
+    callbacks: Sequence[Callback],
+    logger: Any,
+    checkpoints: Path | None,
+    monitor: str,
+) -> Trainer:
+    """Build Lightning's Trainer from the user's arguments, filling only what the user left open.
+
+    Args:
+        settings: How to invert; gives the number of iterations.
+        arguments: The user's arguments of the Trainer; none is overruled.
+        callbacks: Callbacks beside the user's own.
+        logger: A Lightning logger, several, or False.
+        checkpoints: Folder for checkpoints, or None.
+        monitor: `select` or `loss`.
+
+    Raises:
+        ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ.
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
+    steps = given.pop("max_steps", -1)
+    if settings.max_iters is not None and steps not in (-1, settings.max_iters):
+        raise ConfigError(
+            f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; "
+            "give one of them, or the same number."
+        )
+    own = list(given.pop("callbacks", []) or [])
+    writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
+    if checkpoints is not None and writes and not any(isinstance(c, ModelCheckpoint) for c in own):
+        own.append(SaveCheckpoints(checkpoints, METRICS[monitor]))
+    if steps == -1:
+        steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
+    epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
+    defaults = {
+        "max_epochs": math.ceil(steps / epoch) if isinstance(epoch, int) else -1,
+        "limit_train_batches": epoch,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+        "enable_model_summary": False,
+        "enable_checkpointing": checkpoints is not None and writes,
+        "use_distributed_sampler": False,
+        "default_root_dir": checkpoints.parent if checkpoints is not None else None,
+    }
+    return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
+
+
+def choose_monitor(asked: str, has_select: bool) -> str:
+    """Return what the fit watches, `select` or `loss`.
+
+    Raises:
+        ConfigError: If `select` is asked for and no day has that role.
+    """
+    if asked == "select" and not has_select:
+        raise ConfigError(
+            "`inversion.early_stopping.monitor` is 'select' but no day has that role. Use 'loss', or a split with `select` days."
+        )
+    return ("select" if has_select else "loss") if asked == "auto" else asked
+
+
+def build_early_stopping(settings: StopSettings, monitor: str) -> EarlyStopping | None:
+    """Return Lightning's own callback, or none where the fit may not stop early."""
+    if not settings.enabled:
+        return None
+    return EarlyStopping(
+        METRICS[monitor],
+        min_delta=settings.min_delta,
+        patience=settings.patience,
+        check_finite=False,  # StopOnDivergence says more
+        check_on_train_epoch_end=monitor == "loss",
+    )
+
+
+@contextmanager
+def fitting(cpu_threads: int) -> Iterator[None]:
+    """Hold what must hold around `Trainer.fit`: threads, a gentle Ctrl-C, and no advice that does not apply.
+
+    Args:
+        cpu_threads: Threads on the CPU; 0 leaves torch's own.
+    """
+    with _threads(cpu_threads), _keep_after_interrupt(), warnings.catch_warnings():
+        _silence_what_does_not_apply()
+        yield
+
+
+@contextmanager
+def _keep_after_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the fit and not the program, which has the best iterate to write.
+
+    Lightning stops the fit gracefully, but then exits the process, and leaves Ctrl-C switched off.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many CPU threads for a while; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _silence_what_does_not_apply() -> None:
+    """Silence Lightning's advice that does not fit a full-batch problem without workers."""
+    for message in (
+        ".*smaller than the logging interval.*",
+        ".*in eval mode at the start.*",
+        ".*LeafSpec.*",
+        ".*dirpath has changed.*",
+        ".*dataloader is not resumable.*",
+    ):
+        warnings.filterwarnings("ignore", message)

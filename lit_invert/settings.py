@@ -1,0 +1,81 @@
+"""How an inversion is done, as the block `inversion:` of the config says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import ConfigError
+
+
+@dataclass
+class ClipSettings:
+    """Clipping to the table's bounds in physical space after each step."""
+
+    enabled: bool = True
+    """Whether parameters are clipped."""
+
+
+@dataclass
+class StopSettings:
+    """Early stopping, by Lightning's own callback, looked at after each epoch."""
+
+    enabled: bool = True
+    """Whether a fit may stop before `max_iters`."""
+    monitor: Literal["auto", "select", "loss"] = "auto"
+    """What must go on falling: the RMSE on the `select` days, or the total loss; `auto` is `select` if there are such days."""
+    patience: int = 5
+    """Epochs without improvement before the fit stops."""
+    min_delta: float = 0.0
+    """Smallest fall that counts as improvement."""
+
+
+@dataclass
+class InversionSettings:
+    """How static parameters are inverted."""
+
+    lr: float = 0.02
+    """Learning rate of the solver, in the optimiser's coordinates."""
+    max_iters: int | None = None
+    """Most iterations; sets the Trainer's `max_steps`. 500 when neither is given."""
+    lambda_prior: float = 1.0
+    """Weight of the prior: of the squared distance from the prior in the surrogate's scaled space."""
+    use_multi_output_loss: bool = False
+    """Whether observed GPP, NPP and Rh count too, with the target heaviest."""
+    target_variable: str = "nep"
+    """The flux that is fitted, shown and selected on."""
+    use_mask: bool = True
+    """Whether only observed, good days count; if not, every day of the `fit` role must have a value."""
+    clip_raw_params: ClipSettings = field(default_factory=ClipSettings)
+    """Clipping in physical space."""
+    solver: str = "adam"
+    """Name of the solver."""
+    output_weights: dict[str, float] | None = None
+    """Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default."""
+    use_uncertainty: bool = True
+    """Whether days count by their stated uncertainty, where the data give one."""
+    sigma_floor: float = 0.5
+    """Model error that is added to the stated uncertainty of a day in quadrature [gC m-2 d-1]."""
+    cpu_threads: int = 1
+    """Threads of a fit on the CPU: one LSTM runs no faster with two, and far slower where they must share; 0 leaves torch's."""
+    early_stopping: StopSettings = field(default_factory=StopSettings)
+    """Early stopping, and which iterate is kept as the best."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: If a value makes no sense; the message names its key.
+        """
+        if self.lr <= 0:
+            raise ConfigError(f"`inversion.lr` is {self.lr!r}, expected a positive number.")
+        if self.max_iters is not None and self.max_iters < 1:
+            raise ConfigError(f"`inversion.max_iters` is {self.max_iters!r}, expected 1 or more iterations.")
+        if self.lambda_prior < 0:
+            raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
+        if self.sigma_floor < 0:
+            raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
+        if self.cpu_threads < 0:
+            raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
+        if self.early_stopping.patience < 1:
+            raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
