@@ -32,6 +32,7 @@ class PluginInfo:
         module: What holds the hook implementations.
         distribution: Name of the installed distribution, e.g. `lit-invert-carbon`.
         version: Version of the distribution.
+        is_plugin: False for a package that no plugin registered, whose class a config names.
 
     Example:
         >>> PluginInfo("carbon", object(), "lit-invert-carbon", "0.1.0").label
@@ -42,6 +43,7 @@ class PluginInfo:
     module: Any = field(repr=False)
     distribution: str = "no distribution"
     version: str = ""
+    is_plugin: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         # Terms carry this into other processes and copies, where a module cannot follow.
@@ -71,7 +73,7 @@ class PluginInfo:
 
     def error(self, place: str, cause: str) -> PluginError:
         """Return the error that names this plugin."""
-        return PluginError(self.name, self.label, place, cause, is_installed=self.module is not None)
+        return PluginError(self.name, self.label, place, cause, is_installed=self.is_plugin)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def find_plugins(group: str = GROUP) -> list[PluginInfo]:
 def distribution_of(package: str) -> PluginInfo:
     """Return what is known of a top-level package that is no plugin."""
     names = metadata.packages_distributions().get(package)
-    return PluginInfo(package, None, names[0], metadata.version(names[0])) if names else PluginInfo(package, None)
+    if not names:
+        return PluginInfo(package, None, is_plugin=False)
+    return PluginInfo(package, None, names[0], metadata.version(names[0]), is_plugin=False)
 
 
 def _check_unique(points: Iterable[metadata.EntryPoint]) -> None:

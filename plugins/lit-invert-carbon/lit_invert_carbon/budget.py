@@ -1,8 +1,9 @@
-"""The yearly carbon budget of a run, from its folder alone: as a section of the report and as a command."""
+"""The yearly carbon budget of a run, from its folder alone: as a section of the report, as a command and as a file."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,8 @@ from lit_invert import LitInvertError
 from .fluxes import CarbonUseEfficiency
 
 DAYS_A_YEAR = 365.25
-_OUTPUTS = ("gpp", "npp", "nep", "rh")
+#: Outputs of a surrogate that the budget is made of.
+OUTPUTS = ("gpp", "npp", "nep", "rh")
 _RUNS = ("prior", "optimum", "resimulated")
 
 
@@ -35,16 +37,32 @@ def load_budget(folder: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise LitInvertError(f"{path}: expected the fluxes of a finished run ({reason}). Give the folder of a run.") from error
-    rows = {run: _means(fluxes, run) for run in _RUNS if any(f"{name}_{run}" in fluxes for name in _OUTPUTS)}
+    rows = {run: _means(fluxes, run) for run in _RUNS if any(f"{name}_{run}" in fluxes for name in OUTPUTS)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _means(fluxes: pd.DataFrame, run: str) -> dict[str, float]:
-    columns = {name: f"{name}_{run}" for name in _OUTPUTS if f"{name}_{run}" in fluxes}
-    means = {_label(name): DAYS_A_YEAR * float(fluxes[column].mean()) for name, column in columns.items()}
-    if means.get("GPP", 0.0) > 0 and "NPP" in means:
-        means["CUE"] = means["NPP"] / means["GPP"]
-    return means
+    columns = {name: f"{name}_{run}" for name in OUTPUTS if f"{name}_{run}" in fluxes}
+    return to_annual({name: float(fluxes[column].mean()) for name, column in columns.items()})
+
+
+def to_annual(means: Mapping[str, float]) -> dict[str, float]:
+    """Return the yearly budget that mean daily fluxes add up to.
+
+    Args:
+        means: Mean flux by output name [gC m-2 d-1].
+
+    Returns:
+        Sums by label [gC m-2 yr-1], and CUE [-] where GPP is positive and NPP known.
+
+    Example:
+        >>> to_annual({"gpp": 4.0, "npp": 2.0, "rh": 1.0})
+        {'GPP': 1461.0, 'NPP': 730.5, 'Rh': 365.25, 'CUE': 0.5}
+    """
+    budget = {_label(name): DAYS_A_YEAR * mean for name, mean in means.items()}
+    if budget.get("GPP", 0.0) > 0 and "NPP" in budget:
+        budget["CUE"] = budget["NPP"] / budget["GPP"]
+    return budget
 
 
 def _label(name: str) -> str:
@@ -84,3 +102,10 @@ def print_budget(arguments: list[str]) -> int:
     print("Carbon budget [gC m-2 yr-1]")
     print(_rounded(budget).to_string())
     return 0
+
+
+def write_budget(folder: Path) -> None:
+    """Write the budget as `carbon_budget.csv` beside the fluxes; nothing where the surrogate has no carbon flux."""
+    budget = load_budget(folder)
+    if not budget.empty:
+        budget.to_csv(folder / "carbon_budget.csv", index_label="run", float_format="%.9g", lineterminator="\n")

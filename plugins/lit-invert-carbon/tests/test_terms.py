@@ -113,4 +113,5 @@ def test_all_is_registered_under_the_plugins_name():
     assert {"carbon_balance", "carbon_use_efficiency", "seasonal_plausibility", "turnover_order"} <= set(registry.loss_terms)
     assert "carbon-budget" in registry.commands
     assert "Carbon-use efficiency" in registry.report_sections
+    assert list(registry.config_sections) == ["carbon"]
     assert registry.owner(CarbonBalance).label == "lit-invert-carbon 0.1.0"
