@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,13 +80,13 @@ def test_member_loss_weighs_errors_against_each_member_s_variability():
     assert member_loss(simulated, target, spread, torch.ones(1)).item() == pytest.approx(0.25)
 
 
-def test_member_loss_has_a_floor_for_members_that_do_not_vary():
+def test_member_loss_weighs_members_that_do_not_vary_against_the_ensemble():
     target, spread = torch.zeros(1, 5, 1), torch.tensor([2.0])
-    assert member_loss(target + 0.6, target, spread, torch.ones(1)).item() == pytest.approx(1.0)
+    assert member_loss(target + 2.0, target, spread, torch.ones(1)).item() == pytest.approx(1.0)
 
 
 def test_member_loss_weighs_fluxes():
-    target, spread = torch.zeros(1, 5, 2), torch.full((2,), 1.0 / 0.3)
+    target, spread = torch.zeros(1, 5, 2), torch.ones(2)
     simulated = target + torch.tensor([1.0, 2.0])
     assert member_loss(simulated, target, spread, torch.tensor([1.0, 3.0])).item() == pytest.approx((1.0 + 3.0 * 4.0) / 4.0)
 
@@ -130,10 +129,9 @@ def test_a_tiny_run_writes_an_artefact_that_agrees_with_its_own_card(artefact, l
 
 def test_accuracy_in_the_spec_is_what_the_written_weights_reach(artefact, loaded):
     spec, network = loaded
-    everyone = held_out(artefact)  # a slice of four of the six held-out members
+    everyone = held_out(artefact)  # the slice holds all six members of so small a run
     again = score(run_network(network, everyone, spec), everyone.simulated)
-    assert again["gpp"]["rmse"] < 3.0 * spec.accuracy["gpp"]
-    assert json.loads((artefact / "spec.json").read_text())["accuracy"] == spec.accuracy
+    assert {flux: values["rmse"] for flux, values in again.items()} == pytest.approx(spec.accuracy, rel=1e-6)
 
 
 def test_training_learns(loaded, settings):
