@@ -57,8 +57,16 @@ def check_forcing(problem: InversionProblem, site: Site) -> Verdict:
     if share > FORCING_ADVICE:
         outcome = "fail" if share > FORCING_LIMIT else "advice"
     outside = [name for name, value in shares.items() if value > FORCING_ADVICE]
-    message = f"driver {driver!r} is outside the range that the surrogate was trained on for {share:.1%} of days" + (
-        f" (above {FORCING_ADVICE:.0%} are {_names(outside)}); check its unit, or expect wrong fluxes." if outside else "."
+    others = [name for name in outside if name != driver]
+    message = (
+        f"driver {driver!r} is outside the range that the surrogate was trained on for {share:.1%} of days"
+        + (
+            (f", and {_names(others)} for fewer" if others else "") + "; check its unit, or expect wrong fluxes."
+            if outside
+            else "."
+        )
+        if share > 0
+        else "every driver is inside the range that the surrogate was trained on."
     )
     return Verdict("forcing", outcome, message, share, FORCING_ADVICE if outcome != "fail" else FORCING_LIMIT)
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from .callbacks import SaveCheckpoints
+from .callbacks import SaveCheckpoints, StopEarly
 from .errors import ConfigError
 from .settings import InversionSettings, StopSettings
 
@@ -33,6 +33,7 @@ def build_trainer(
     logger: Any,
     checkpoints: Path | None,
     monitor: str,
+    resumes: bool = False,
 ) -> Trainer:
     """Build Lightning's Trainer from the user's arguments, filling only what the user left open.
 
@@ -43,9 +44,10 @@ def build_trainer(
         logger: A Lightning logger, several, or False.
         checkpoints: Folder for checkpoints, or None.
         monitor: `select` or `loss`.
+        resumes: Whether the fit goes on from a checkpoint, whose epochs may have had another length.
 
     Raises:
-        ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ.
+        ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ, or an iteration would not be one step.
     """
     given = {key: value for key, value in arguments.items() if value is not None}
     steps = given.pop("max_steps", -1)
@@ -54,15 +56,21 @@ def build_trainer(
             f"`inversion.max_iters` is {settings.max_iters} but `trainer.max_steps` is {steps}; "
             "give one of them, or the same number."
         )
-    own = list(given.pop("callbacks", []) or [])
+    _check_steps(given)
+    logger = given.pop("logger", logger)
+    own = given.pop("callbacks", [])
+    own = list(own) if isinstance(own, (list, tuple)) else [own]
+    if any(isinstance(callback, EarlyStopping) for callback in own):  # the user's takes the place of ours
+        callbacks = [callback for callback in callbacks if not isinstance(callback, EarlyStopping)]
     writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
     if checkpoints is not None and writes and not any(isinstance(c, ModelCheckpoint) for c in own):
         own.append(SaveCheckpoints(checkpoints, METRICS[monitor]))
     if steps == -1:
         steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
     epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
+    is_known = isinstance(epoch, int) and not given.get("overfit_batches") and not resumes
     defaults = {
-        "max_epochs": math.ceil(steps / epoch) if isinstance(epoch, int) else -1,
+        "max_epochs": math.ceil(steps / epoch) if is_known else -1,
         "limit_train_batches": epoch,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
@@ -74,12 +82,24 @@ def build_trainer(
     return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
 
 
+def _check_steps(arguments: Mapping[str, Any]) -> None:
+    if arguments.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError(
+            f"`trainer.accumulate_grad_batches` is {arguments['accumulate_grad_batches']!r}, but every iteration sees all days and "
+            "is one step. Leave it out."
+        )
+    if arguments.get("limit_train_batches", 1) == 0:
+        raise ConfigError("`trainer.limit_train_batches` is 0, expected 1 or more iterations an epoch.")
+
+
 def choose_monitor(asked: str, has_select: bool) -> str:
     """Return what the fit watches, `select` or `loss`.
 
     Raises:
-        ConfigError: If `select` is asked for and no day has that role.
+        ConfigError: If `select` is asked for and no day has that role, or the word is unknown.
     """
+    if asked not in ("auto", *METRICS):
+        raise ConfigError(f"`inversion.early_stopping.monitor` is {asked!r}, expected one of auto, {', '.join(METRICS)}.")
     if asked == "select" and not has_select:
         raise ConfigError(
             "`inversion.early_stopping.monitor` is 'select' but no day has that role. Use 'loss', or a split with `select` days."
@@ -91,7 +111,7 @@ def build_early_stopping(settings: StopSettings, monitor: str) -> EarlyStopping 
     """Return Lightning's own callback, or none where the fit may not stop early."""
     if not settings.enabled:
         return None
-    return EarlyStopping(
+    return StopEarly(
         METRICS[monitor],
         min_delta=settings.min_delta,
         patience=settings.patience,
@@ -146,5 +166,7 @@ def _silence_what_does_not_apply() -> None:
         ".*LeafSpec.*",
         ".*dirpath has changed.*",
         ".*dataloader is not resumable.*",
+        # A resumed fit may watch another number, or write no checkpoints.
+        ".*callbacks used to create the checkpoint need to be provided.*(KeepBest|StopEarly|SaveCheckpoints).*",
     ):
         warnings.filterwarnings("ignore", message)

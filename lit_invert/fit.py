@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from numpy.typing import NDArray
 
 from .callbacks.tensorboard import log_outcome
+from .driving import choose_monitor
 from .errors import ConfigError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
 from .inversion import build_problem, invert
@@ -131,6 +133,7 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
     ):
         if name is not None and name not in known:
             raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
+    choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
     verdicts = _run_checks(config, registry, surrogate, table, site)
     if config.resimulate is not None:
         _resimulate(config.resimulate, registry, table, table.prior, site, surrogate, days=1)
@@ -155,12 +158,12 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     _checkpoint(config)
     folder = _run_folder(config)
     logger = config.logger
-    if logger is None:
+    if logger is None or logger is True:
         version = int(folder.name.removeprefix("version_"))
         logger = TensorBoardLogger(folder.parent.parent, name=config.name, version=version, default_hp_metric=False)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
-    registry.run_started(run)
     try:
+        registry.run_started(run)
         result = _invert(config, registry, inputs, run, folder, logger)
         if not _is_first_process():
             return None
@@ -313,6 +316,8 @@ def _checkpoint(config: FitConfig) -> Path | None:
     if asked not in ("last", "best"):
         if not Path(asked).is_file():
             raise ResultsError(f"`--ckpt_path`: {asked} is not a file. Expected last, best, or the path of a checkpoint.")
+        if not is_zipfile(asked):
+            raise ResultsError(f"`--ckpt_path`: {asked} is not a whole checkpoint of Lightning. Start without it.")
         return Path(asked)
     runs = Path(os.path.normpath(config.logs), config.name)
     versions = sorted(runs.glob("version_*"), key=lambda p: int(p.name.split("_")[1]) if p.name.split("_")[1].isdigit() else -1)
@@ -333,6 +338,7 @@ def _provenance(config: FitConfig, run: RunInfo, surrogate: FrozenSurrogate) -> 
             "surrogate_spec": file_hash(Path(config.surrogate.spec)),
             "parameters": file_hash(Path(config.parameters)),
             "data": file_hash(Path(config.data.path)),
+            **({} if config.data.drivers_path is None else {"drivers": file_hash(Path(config.data.drivers_path))}),
             "config": hashlib.sha256(config.text.encode()).hexdigest(),
         },
         plugins=run.plugins,

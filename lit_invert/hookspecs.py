@@ -73,7 +73,7 @@ def register_config_sections() -> list[ConfigSection]:  # type: ignore[empty-bod
 
 @hookspec
 def register_data_readers() -> list[DataReader]:  # type: ignore[empty-body]
-    """Return readers of tower files; the config picks one as `data.reader`, or the first that can read the file does."""
+    """Return readers of tower files; the first by name that can read the file does."""
 
 
 @hookspec

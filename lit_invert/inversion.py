@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 
 from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
@@ -69,7 +70,7 @@ def invert(
     select: Observations | None = None,
     terms: Sequence[LossTerm] = (),
     transform: type[Transform] = ScaledTransform,
-    solver: Solver = SOLVERS[0],
+    solver: Solver | None = None,
     trainer: Mapping[str, Any] | None = None,
     logger: Any = False,
     callbacks: Sequence[Callback] = (),
@@ -87,7 +88,7 @@ def invert(
         select: Observed fluxes of the days that early stopping and the choice of the best iterate may use.
         terms: Loss terms beside misfit and prior.
         transform: The map between the optimiser's coordinates and physical parameters.
-        solver: What moves the parameters.
+        solver: What moves the parameters; the one of ours that the settings name when omitted.
         trainer: Arguments of Lightning's Trainer, passed on as they are.
         logger: A Lightning logger, several, or False.
         callbacks: Callbacks beside ours.
@@ -102,30 +103,32 @@ def invert(
         DivergenceError: If the loss is not finite at the prior.
     """
     problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
-    has_select = select is not None and bool(select.mask.any())
+    scored = None if select is None else _scored(select, surrogate.spec.warmup_days)
+    place = surrogate.spec.output_names.index(settings.target_variable)
+    has_select = scored is not None and bool(scored[1][..., place].any())
     monitor = choose_monitor(settings.early_stopping.monitor, has_select)
     module = InversionModule(
         problem,
         problem.space.to_theta(problem.space.prior).unsqueeze(0),
-        solver.build,
+        (solver or _own_solver(settings.solver)).build,
         settings.lr,
         settings.target_variable,
-        _tensors(select) if select is not None and has_select else None,
+        scored if has_select else None,
     )
     clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
     best, history, divergence = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence()
     stopping = build_early_stopping(settings.early_stopping, monitor)
     own = [clipping, divergence, best, history, LogToTensorBoard(clipping), stopping]
-    driver = build_trainer(
-        settings, trainer or {}, [c for c in own if c is not None] + list(callbacks), logger, checkpoints, monitor
-    )
+    hooked = [c for c in own if c is not None] + list(callbacks)
+    driver = build_trainer(settings, trainer or {}, hooked, logger, checkpoints, monitor, resumes=ckpt_path is not None)
+    _check_strategy(driver)
     start = time.perf_counter()
     with fitting(settings.cpu_threads):
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
     theta = best.theta if best.theta is not None else module.theta.detach()
-    status, message = _outcome(driver, divergence, stopping)
-    return _result(module, theta.cpu(), status, message, history, best, monitor, seconds)
+    status, message = _outcome(driver, divergence, driver.early_stopping_callback)
+    return _result(module, theta.cpu(), status, message, history, best, clipping is not None, monitor, seconds)
 
 
 def build_problem(
@@ -147,6 +150,9 @@ def build_problem(
     target, outputs = settings.target_variable, surrogate.spec.output_names
     if target not in outputs:
         raise ConfigError(f"`inversion.target_variable`: {target!r} is not an output of the surrogate.{suggest(target, outputs)}")
+    for name in settings.output_weights or ():
+        if name not in outputs:
+            raise ConfigError(f"`inversion.output_weights`: {name!r} is not an output of the surrogate.{suggest(name, outputs)}")
     dtype = torch.get_default_dtype()
     space = ParameterSpace(table, transform(surrogate.static_scaler, copy.deepcopy(table.bounds).to(dtype)))
     observed, mask = _tensors(fit)
@@ -168,6 +174,29 @@ def build_problem(
         default_terms(settings, terms),
         None if sigma is None else torch.where(mask, sigma, 1.0),
     )
+
+
+def _check_strategy(driver: Trainer) -> None:
+    launcher = driver.strategy.launcher
+    if isinstance(launcher, _MultiProcessingLauncher):
+        raise ConfigError(
+            "`trainer.strategy` fits in processes whose callbacks, and the best iterate with them, do not come back. "
+            "Use `ddp` in a script, or one device."
+        )
+
+
+def _own_solver(name: str) -> Solver:
+    solvers = {solver.name: solver for solver in SOLVERS}
+    if name not in solvers:
+        raise ConfigError(f"`inversion.solver`: {name!r} is not one of ours.{suggest(name, solvers)}")
+    return solvers[name]
+
+
+def _scored(select: Observations, warmup_days: int) -> tuple[Tensor, Tensor]:
+    """Return values and mask of the `select` days without the warm-up."""
+    values, mask = _tensors(select)
+    mask[:, :warmup_days] = False
+    return values, mask
 
 
 def _tensors(observations: Observations) -> tuple[Tensor, Tensor]:
@@ -206,6 +235,7 @@ def _result(
     message: str,
     history: RecordHistory,
     best: KeepBest,
+    clips: bool,
     monitor: str,
     seconds: float,
 ) -> InversionResult:
@@ -216,12 +246,14 @@ def _result(
     theta = theta[member : member + 1].to(space.prior.dtype)
     before, after = problem(space.to_theta(space.prior).unsqueeze(0)), problem(theta)
     physical = space.to_physical(theta)[0].double()
+    if clips:  # float32 may stand a last bit outside
+        physical = table.bounds.clip(physical)
     frame = history.frame()
     return InversionResult(
         status=status,
         message=message,
         table=table,
-        optimum=torch.where(table.fixed, table.prior, table.bounds.clip(physical)),
+        optimum=torch.where(table.fixed, table.prior, physical),
         optimum_scaled=after.evaluation.scaled[0].double(),
         prior_scaled=before.evaluation.scaled[0].double(),
         simulated_prior=before.evaluation.simulated[0].double().numpy(),

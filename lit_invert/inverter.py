@@ -84,6 +84,8 @@ class StaticParameterInverter:
         quiet = {"enable_progress_bar": False, "accelerator": "cpu" if not torch.cuda.is_available() else "auto"}
         self.trainer = {**quiet, **(trainer or {})}
         self._template = bounds if isinstance(bounds, ParameterTable) else None
+        if self._template is not None and len(self._template) != len(self.mean):
+            raise ShapeError(f"the table has {len(self._template)} parameters, the scaler {len(self.mean)}.")
         lower, upper = _limits(None if self._template is not None else bounds, len(self.mean))
         self._bounds = self._template.bounds if self._template is not None else Bounds(lower, upper)
 
@@ -111,7 +113,7 @@ class StaticParameterInverter:
         observed, mask = self._observed(Y_obs, obs_mask, forcing.shape[0])
         days = np.datetime64("2000-01-01") + np.arange(forcing.shape[0])
         result = invert(
-            FrozenSurrogate(copy.deepcopy(self.model), self._spec(table, forcing.shape[1])),
+            FrozenSurrogate(copy.deepcopy(self.model).to(torch.get_default_dtype()), self._spec(table, forcing.shape[1])),
             table,
             forcing,
             Observations(days, self.output_names, observed, mask),
@@ -150,7 +152,9 @@ class StaticParameterInverter:
         simulated = torch.as_tensor(outputs)
         simulated = simulated.unsqueeze(0) if simulated.dim() == 2 else simulated
         observed, mask = self._observed(Y_obs, obs_mask, simulated.shape[1])
-        mask = mask if self.settings.use_mask else np.isfinite(observed)
+        if not self.settings.use_mask:
+            mask = np.isfinite(observed)
+        mask[: self.warmup_days] = False
         misfit = next(term for term in default_terms(self.settings) if isinstance(term, Misfit))
         nothing = torch.empty(0)
         evaluation = Evaluation(
@@ -263,5 +267,10 @@ def _settings(kind: Any, values: Mapping[str, Any], where: str) -> Any:
             raise ConfigError(f"`{where}`: unknown key {key!r}.{suggest(key, known)}")
         default = getattr(known[key], "default_factory", None)
         nested = default if isinstance(default, type) and is_dataclass(default) else None
+        if nested and not isinstance(value, (Mapping, nested)):
+            raise ConfigError(f"`{where}.{key}` is {value!r}, expected keys such as {next(iter(fields(nested))).name!r}.")
         arguments[key] = _settings(nested, value, f"{where}.{key}") if nested and isinstance(value, Mapping) else value
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"`{where}`: a value has the wrong type ({error}).") from error

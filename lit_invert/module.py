@@ -10,11 +10,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import SurrogateError
+from .errors import ConfigError, SurrogateError
 from .losses.misfit import masked_mean_square
 from .problem import InversionProblem, Loss
 
-_HASH_KEY = "surrogate_sha256"
+_HASH_KEY, _SPACE_KEY = "surrogate_sha256", "theta_space"
 
 
 class InversionModule(LightningModule):
@@ -52,15 +52,20 @@ class InversionModule(LightningModule):
         if select is not None:
             self.register_buffer("select_observed", select[0], persistent=False)
             self.register_buffer("select_mask", select[1], persistent=False)
-        #: The loss of the last iteration, for callbacks.
+        #: The loss of this iteration at the theta that it started from, for callbacks.
         self.last_loss: Loss | None = None
         #: The RMSE of each member on the `select` days when it was last looked at, for callbacks.
         self.last_select: Tensor | None = None
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Forget the last iteration."""
+        self.last_loss = None
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the summed loss of all members, whose gradient keeps the members apart."""
         loss: Loss = self.problem(self.theta)
-        self.last_loss = loss
+        if self.last_loss is None:  # a solver with a line search comes here again, at other thetas
+            self.last_loss = loss
         total = loss.total.sum()
         self.log("loss/total", total.detach(), prog_bar=True, batch_size=1)
         rmse = self._rmse(loss.evaluation.simulated.detach(), self.problem.observed, self.problem.mask)
@@ -91,12 +96,19 @@ class InversionModule(LightningModule):
         """Store theta and which surrogate it belongs to, not the weights, which never change."""
         checkpoint["state_dict"] = {"theta": checkpoint["state_dict"]["theta"]}
         checkpoint[_HASH_KEY] = self.problem.surrogate.sha256
+        checkpoint[_SPACE_KEY] = self._space()
+
+    def _space(self) -> list[str]:
+        """Name what theta means: the transform, and the parameters in order."""
+        space = self.problem.space
+        return [space.transform.name, *space.table.names]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse theta of another surrogate.
+        """Refuse theta of another surrogate, or in other coordinates.
 
         Raises:
             SurrogateError: If the checkpoint was made with other weights.
+            ConfigError: If it was made with another transform or other parameters.
         """
         found, expected = checkpoint.get(_HASH_KEY), self.problem.surrogate.sha256
         if found != expected:
@@ -104,3 +116,7 @@ class InversionModule(LightningModule):
                 f"checkpoint belongs to a surrogate with SHA-256 {found!r}, this run uses {expected!r}. "
                 "Resume with the surrogate that the checkpoint was made with."
             )
+        there, here = checkpoint.get(_SPACE_KEY) or ["unknown"], self._space()
+        if there != here:
+            what = f"the transform {there[0]!r}, this run uses {here[0]!r}" if there[0] != here[0] else "other parameters"
+            raise ConfigError(f"checkpoint was made with {what}. Resume with `constraints` and `parameters` as they were.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .errors import ResultsError
+from .errors import ConfigError, ResultsError
 from .fit import FitConfig
 from .forcing import read_forcing
 from .plugins import Registry
@@ -22,7 +22,7 @@ def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.D
 
     Args:
         run: The finished fit.
-        config: The config that it was made with; says which surrogate, latitude and drivers.
+        config: The config that it was made with; says which surrogate, latitude and drivers, and which site of a file with several.
         data: File with one row a day, read like the fit's own; observations in it are not looked at.
         registry: What the plugins registered.
 
@@ -32,6 +32,8 @@ def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.D
     Raises:
         LitInvertError: If the surrogate is not the one of the fit, or the weather cannot be read.
     """
+    if not -90.0 <= config.data.latitude <= 90.0:
+        raise ConfigError(f"`--latitude` is {config.data.latitude!r}, expected degrees north from -90 to 90.")
     surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
     made_with = run.provenance["sha256"]["surrogate_weights"]
     if surrogate.sha256 != made_with:
@@ -40,7 +42,7 @@ def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.D
             f"{config.surrogate.spec} has {surrogate.sha256}. "
             "Fit again, or restore the surrogate."
         )
-    table = load_table(data, replace(config.data, path=data, site=""), registry.data_readers)
+    table = load_table(data, replace(config.data, path=data), registry.data_readers)
     forcing = read_forcing(table, config.data.drivers, surrogate.spec.drivers, config.data.latitude)
     names = [v.name for v in surrogate.spec.statics]
     parameters = run.parameters.set_index("name").loc[names]

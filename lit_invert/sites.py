@@ -8,6 +8,7 @@ Nothing that can be reached from a `Site` leads to a `test` value.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ class DataSettings:
     latitude: float
     """Latitude of the site [degrees north]."""
     site: str = ""
-    """Name of the site, also the `unique_id` to pick from a file with several; the file's name when omitted."""
+    """Name of the site, also the `unique_id` to pick from a file with several; when omitted, what the file's name says."""
     observed: dict[str, ObservedSettings] = field(default_factory=dict)
     """Observed fluxes by the surrogate's output name; NEP by its usual column name when omitted."""
     quality: QualityRule | list[QualityRule] | None = None
@@ -130,7 +131,7 @@ def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str,
         ObservationError: If the file cannot be read, or observations cannot be right or are too few to split.
     """
     if not -90.0 <= settings.latitude <= 90.0:
-        raise ConfigError(f"data.latitude: is {settings.latitude!r}, expected degrees north from -90 to 90.")
+        raise ConfigError(f"`data.latitude` is {settings.latitude!r}, expected degrees north from -90 to 90.")
     path = Path(settings.path)
     table = load_table(path, settings, readers)
     weather = table if settings.drivers_path is None else load_table(Path(settings.drivers_path), settings, readers)
@@ -138,7 +139,7 @@ def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str,
     observed, notes = read_observations(table, settings.observed, settings.quality, spec.output_names, forcing.dates)
     roles = assign_roles(forcing.dates, observed.observed_days, settings.split, spec.warmup_days)
     site = Site(
-        name=settings.site or path.stem,
+        name=settings.site or _site_of(path),
         latitude=settings.latitude,
         dates=forcing.dates,
         drivers=forcing.names,
@@ -149,3 +150,14 @@ def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str,
         notes=(*forcing.notes, *notes),
     )
     return site, SealedObservations(observed.only(roles == TEST))
+
+
+def _site_of(path: Path) -> str:
+    """Return the site that a file's name says: that of FLUXNET's and AmeriFlux's own names, otherwise all of it.
+
+    Example:
+        >>> _site_of(Path("FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv")), _site_of(Path("my_tower.csv"))
+        ('US-AR1', 'my_tower')
+    """
+    fluxnet = re.match(r"(?:FLX|AMF|ICOSETC)_([A-Z]{2}-[A-Za-z0-9]{3})_", path.name)
+    return path.stem if fluxnet is None else fluxnet[1]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard
+from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard, StopOnDivergence
 from lit_invert.inversion import build_problem, invert
 from lit_invert.module import InversionModule
 from lit_invert.settings import InversionSettings, StopSettings
@@ -59,6 +59,29 @@ def test_a_value_that_is_not_finite_never_wins(twin):
     keep._offer(torch.tensor([[2.0]]), torch.tensor([7.0]), 1)
     keep._offer(torch.tensor([[3.0]]), torch.tensor([-torch.inf]), 2)
     assert keep.theta.tolist() == [[2.0]]
+
+
+def test_a_gradient_that_is_not_finite_leaves_theta_where_it_was(twin):
+    module, stop = make_module(twin, [[0.0, 1.0, 0.0]]), StopOnDivergence()
+    adam = torch.optim.Adam([module.theta], lr=0.1)
+    module.theta.grad = torch.ones(1, 3)
+    adam.step()
+    before = module.theta.detach().clone()
+    module.last_loss, module.theta.grad = module.problem(module.theta), torch.full((1, 3), torch.nan)
+    trainer = SimpleNamespace(global_step=1, should_stop=False, precision_plugin=None)
+    stop.on_before_optimizer_step(trainer, module, adam)
+    adam.step()
+    assert torch.equal(module.theta, before)
+    assert trainer.should_stop
+
+
+def test_an_overflow_that_the_gradient_scaler_mends_is_no_divergence(twin):
+    module, stop = make_module(twin, [[0.0, 1.0, 0.0]]), StopOnDivergence()
+    module.last_loss, module.theta.grad = module.problem(module.theta), torch.full((1, 3), torch.inf)
+    trainer = SimpleNamespace(global_step=0, should_stop=False, precision_plugin=SimpleNamespace(scaler=object()))
+    stop.on_before_optimizer_step(trainer, module, None)
+    assert stop.reason is None
+    assert not trainer.should_stop
 
 
 class Memory:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def test_help_answers_at_once():
         return time.perf_counter() - start
 
     assert min(seconds(code) for _ in range(3)) - min(seconds("pass") for _ in range(3)) < 0.3
+
+
+def test_a_reader_that_stops_is_no_error():
+    command = [sys.executable, "-m", "lit_invert", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (0, "")
 
 
 def test_python_m_is_the_same_program():
@@ -163,6 +172,7 @@ def test_check_shows_verdicts_and_writes_nothing(config, capsys):
     assert main(["check", "--config", str(config)]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in ("forcing", "gradient", "pass"))
+    assert re.search(r"120 days from 2016-01-01 to \S+: \d+ fit, .*\d+ select, \d+ test", output), output
     assert sorted(config.parent.rglob("*")) == before
 
 

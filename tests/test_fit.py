@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_invert.config import parse_fit
-from lit_invert.errors import ConfigError, ResultsError
+from lit_invert.errors import ConfigError, PluginError, ResultsError
 from lit_invert.extensions import Check, Verdict
 from lit_invert.fit import fit, read_inputs
 from lit_invert.guards import PluginInfo
@@ -52,6 +53,12 @@ def test_the_folder_holds_what_was_promised(config_path):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert set(provenance["sha256"]) == {"surrogate_weights", "surrogate_spec", "parameters", "data", "config"}
     assert provenance["plugins"]["builtin"].startswith("lit-invert")
+
+
+def test_weather_from_a_file_of_its_own_is_hashed_too(config_path):
+    folder = run(config_path, "--data.drivers_path", str(config_path.parent / "tower.csv"), "--inversion.max_iters", "2").folder
+    sha256 = json.loads((folder / "provenance.json").read_text())["sha256"]
+    assert sha256["drivers"] == sha256["data"]
 
 
 def test_the_same_seed_gives_the_same_bytes(config_path):
@@ -98,6 +105,23 @@ def test_a_checkpoint_that_is_not_there_is_said_before_anything_is_written(confi
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "arguments", "error", "message"),
+    [
+        (b"junk", ["--ckpt_path", "junk.ckpt"], ResultsError, r"junk.ckpt is not a whole checkpoint"),
+        (b"", ["--inversion.early_stopping.monitor", "select", "--data.split.select", "[]"], ConfigError, "no day has that role"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said_before_anything_is_written(
+    config_path, tmp_path, monkeypatch, content, arguments, error, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "junk.ckpt").write_bytes(content)
+    with pytest.raises(error, match=message):
+        run(config_path, *arguments)
+    assert not (tmp_path / "logs").exists()
+
+
 class Recorder:
     """A plugin that notes what happens, and fails where it is told to."""
 
@@ -138,6 +162,12 @@ def test_events_come_when_they_should(config_path):
     recorder = Recorder()
     run(config_path, registry=with_plugin(recorder))
     assert recorder.events == [("started", True, False), ("finished", True, True)]
+
+
+def test_a_plugin_that_fails_at_the_start_marks_the_folder(config_path, tmp_path):
+    with pytest.raises(PluginError, match="failed in run_started"):
+        run(config_path, registry=with_plugin(Recorder(fails_at="started")))
+    assert json.loads((tmp_path / "logs" / "toy" / "version_0" / "status.json").read_text())["status"] == "failed"
 
 
 def test_a_failure_in_the_run_marks_the_folder_and_tells_plugins(config_path, tmp_path):
@@ -181,7 +211,7 @@ def test_no_test_value_can_be_reached_by_a_plugin(config_path):
     assert is_test.sum() == 20
     assert np.isnan(inputs.site.fit.values[is_test]).all()
     assert np.isnan(inputs.site.select.values[is_test]).all()
-    assert "nan" not in repr(inputs.sealed)
+    assert repr(inputs.sealed) == "SealedObservations(...)"
     once = inputs.sealed.open()
     assert np.isfinite(once.values[is_test, 2]).all()
 
@@ -203,3 +233,16 @@ def test_the_run_can_be_opened_again(config_path):
     again = read_run(outcome.folder)
     assert again.metrics["roles"]["fit"]["nep"]["n"] == outcome.metrics["roles"]["fit"]["nep"]["n"]
     assert again.parameters["optimum"].to_numpy() == pytest.approx(outcome.result.optimum.numpy(), rel=1e-8)
+
+
+def test_weather_from_another_file_is_hashed_too(config_path):
+    config_path.write_text(config_path.read_text().replace("  path: tower.csv", "  path: tower.csv\n  drivers_path: tower.csv"))
+    hashes = read_run(run(config_path, "--inversion.max_iters", "2").folder).provenance["sha256"]
+    assert hashes["drivers"] == hashes["data"]
+
+
+@pytest.mark.parametrize("name", ["fr_hes", "us_ar1"])
+def test_shipped_configs_run(name, tmp_path):
+    shipped = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    outcome = run(shipped, "--logs", str(tmp_path), "--trainer.fast_dev_run", "true", "--resimulate", "null")
+    assert {role for role, scores in outcome.metrics["roles"].items() if scores["nep"]["n"]} == {"fit", "select", "test"}

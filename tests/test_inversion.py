@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from lit_invert.driving import build_trainer
 from lit_invert.errors import ConfigError, DivergenceError, SurrogateError
+from lit_invert.extensions import Solver
 from lit_invert.inversion import build_problem, default_terms, invert
 from lit_invert.losses import Boundary, LossTerm, Misfit
 from lit_invert.observations import Observations
@@ -85,11 +86,13 @@ def test_the_optimum_stays_inside_the_bounds_and_final_loss_belongs_to_it(twin):
     assert again == pytest.approx(result.loss_optimum["loss/total"], rel=1e-5)
 
 
-def test_without_clipping_the_optimum_in_theta_may_leave_the_bounds(twin):
+def test_without_clipping_the_optimum_may_leave_the_bounds(twin):
     twin.table.bounds.upper[:] = 2.2
     result = run(twin, settings(clip_raw_params=ClipSettings(enabled=False)))
     assert result.history["clipped_share"].max() == 0
-    assert float(result.optimum_scaled.max()) > 0.7  # (2.2 - 2) / 0.5 = 0.4 would be the bound
+    assert float(result.optimum.max()) > 2.3
+    scaled = twin.surrogate.static_scaler.to_scaled(result.optimum.float())
+    assert result.optimum_scaled.numpy() == pytest.approx(scaled.numpy(), abs=1e-5)  # what is reported is what was simulated
 
 
 def test_fixed_parameters_do_not_move(twin):
@@ -173,6 +176,60 @@ def test_the_users_trainer_arguments_are_not_overruled(tmp_path):
     assert trainer.checkpoint_callbacks == [own]
 
 
+def test_what_lightning_takes_as_trainer_arguments_is_taken():
+    """One callback without a list, and a logger."""
+    trainer = build_trainer(settings(), {**QUIET, "callbacks": EarlyStopping("fit/rmse"), "logger": False}, [], True, None, "loss")
+    assert trainer.early_stopping_callback.monitor == "fit/rmse"
+    assert trainer.loggers == []
+
+
+def test_the_users_early_stopping_takes_the_place_of_ours(twin):
+    own = EarlyStopping("select/rmse", patience=2, min_delta=1e-3)
+    result = run(twin, settings(max_iters=5000), trainer={**QUIET, "callbacks": [own]})
+    assert result.status is InversionStatus.EARLY_STOPPED
+    assert "select/rmse did not fall for 2 epochs" in result.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"accumulate_grad_batches": 4}, "`trainer.accumulate_grad_batches` is 4"),
+        ({"limit_train_batches": 0}, "`trainer.limit_train_batches` is 0, expected 1 or more"),
+    ],
+)
+def test_arguments_that_make_no_iterations_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        build_trainer(settings(), {**QUIET, **arguments}, [], False, None, "loss")
+
+
+def test_every_epoch_length_makes_all_iterations(twin):
+    result = run(twin, settings(max_iters=30), trainer={**QUIET, "overfit_batches": 1})
+    assert result.iterations == 30
+
+
+def test_a_strategy_that_would_lose_the_best_iterate_is_refused(twin):
+    with pytest.raises(ConfigError, match="the best iterate with them, do not come back"):
+        run(twin, trainer={**QUIET, "strategy": "ddp_spawn"})
+
+
+def test_the_settings_name_the_solver(twin):
+    with pytest.raises(ConfigError, match=r"`inversion.solver`: 'adm' is not one of ours. Did you mean 'adam'\?"):
+        run(twin, settings(solver="adm"))
+
+
+def test_output_weights_name_outputs(twin):
+    with pytest.raises(ConfigError, match=r"`inversion.output_weights`: 'gppp' is not an output"):
+        run(twin, settings(output_weights={"nep": 1.0, "gppp": 0.5}))
+
+
+def test_a_solver_with_a_line_search_keeps_the_best_too(twin):
+    """It evaluates the loss several times a step; the loss of an iteration is the one that it started from."""
+    line_search = Solver("lbfgs", lambda parameters, lr: torch.optim.LBFGS(parameters, max_iter=5))
+    result = run(twin, settings(max_iters=5, early_stopping=StopSettings(monitor="loss")), solver=line_search)
+    assert result.history["loss/total"][0] == pytest.approx(result.loss_prior["loss/total"])
+    assert result.loss_optimum["loss/total"] <= result.history["loss/total"].min() * (1 + 1e-5)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
 def test_every_precision_improves_the_fit(twin, precision):
     result = run(twin, settings(max_iters=100), trainer={**QUIET, "precision": precision})
@@ -196,6 +253,40 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(twin, tmp_path):
     assert torch.equal(rest.optimum, whole.optimum)
     assert rest.history["loss/total"].tolist() == whole.history["loss/total"].tolist()
     assert rest.best_iteration == whole.best_iteration
+
+
+def test_last_is_the_end_though_no_epoch_ends_there(twin, tmp_path):
+    stay = {"early_stopping": StopSettings(enabled=False)}
+    run(twin, settings(max_iters=60, **stay), checkpoints=tmp_path)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 60
+    rest = run(twin, settings(max_iters=130, **stay), ckpt_path=tmp_path / "last.ckpt")
+    whole = run(twin, settings(max_iters=130, **stay))
+    assert rest.history["loss/total"].tolist() == whole.history["loss/total"].tolist()
+    assert torch.equal(rest.optimum, whole.optimum)
+
+
+def test_a_resumed_fit_may_have_other_terms_monitor_and_epochs(twin, tmp_path):
+    ten = {**QUIET, "limit_train_batches": 10}
+    run(twin, settings(max_iters=50), trainer=ten, checkpoints=tmp_path)
+    chosen = settings(max_iters=100, lambda_prior=1.0, early_stopping=StopSettings(monitor="loss"))
+    rest = run(twin, chosen, terms=[Boundary()], ckpt_path=tmp_path / "last.ckpt")
+    assert rest.history["loss/boundary"].isna().sum() == 50
+    assert len(rest.history) == 100
+    assert rest.best_iteration > 50  # the RMSE of before is no loss of now
+
+
+def test_a_resumed_fit_obeys_its_own_patience_and_says_how_it_ended(twin, tmp_path):
+    first = run(twin, settings(max_iters=5000, early_stopping=StopSettings(patience=2, min_delta=1e-3)), checkpoints=tmp_path)
+    assert first.status is InversionStatus.EARLY_STOPPED
+    patient = settings(max_iters=first.iterations + 200, early_stopping=StopSettings(patience=40))
+    rest = run(twin, patient, ckpt_path=tmp_path / "last.ckpt")
+    assert (rest.status, rest.iterations) == (InversionStatus.STEP_LIMIT, first.iterations + 200)
+
+
+def test_a_checkpoint_in_other_coordinates_is_refused(twin, tmp_path):
+    run(twin, settings(max_iters=50), checkpoints=tmp_path)
+    with pytest.raises(ConfigError, match="checkpoint was made with the transform 'scaled', this run uses 'sigmoid'"):
+        run(twin, transform=SigmoidTransform, ckpt_path=tmp_path / "last.ckpt")
 
 
 def test_checkpoints_hold_theta_and_the_surrogates_hash_not_its_weights(twin, tmp_path):
@@ -331,6 +422,11 @@ def test_settings_that_make_no_sense_name_their_key(change, message):
 def test_an_unknown_target_names_the_outputs(twin):
     with pytest.raises(ConfigError, match=r"'nee' is not an output of the surrogate. Did you mean 'nep'\?"):
         run(twin, settings(target_variable="nee"))
+
+
+def test_select_days_without_the_target_cannot_choose(twin):
+    twin.select.mask[:] = np.arange(4) == 0
+    assert run(twin, settings(max_iters=50)).monitor == "loss/total"
 
 
 def test_monitoring_select_without_select_days_is_an_error(twin):

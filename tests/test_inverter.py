@@ -140,6 +140,24 @@ def test_build_loss_with_all_outputs_weighs_nep_most(case):
     assert losses == pytest.approx([0.125, 0.125, 0.625, 0.125], rel=1e-5)
 
 
+def test_build_loss_is_the_misfit_of_the_inversion_warm_up_and_all(case):
+    chosen = inverter(case, config={"max_iters": 1}, warmup_days=10)
+    spoilt = case.y.copy()
+    spoilt[:10] = 50
+    _, info = chosen.invert(MU, case.x, spoilt, case.mask)
+    by_hand = float(chosen.build_loss(info["outputs_prior"], spoilt, case.mask))
+    assert by_hand == pytest.approx(info["loss_prior"]["loss/misfit"], rel=1e-5)
+
+
+def test_a_model_in_double_precision_is_taken(case):
+    short = {"max_iters": 3}
+    single, _ = inverter(case, config=short).invert(MU, case.x, case.y, case.mask)
+    case.model.double()
+    double, _ = inverter(case, config=short, trainer={"logger": False}).invert(MU, case.x, case.y, case.mask)
+    assert np.array_equal(single, double)
+    assert case.model.head.weight.dtype == torch.float64
+
+
 def test_the_users_model_stays_as_it_is(case):
     before = {k: v.clone() for k, v in case.model.state_dict().items()}
     inverter(case, config={"max_iters": 20}).invert(MU, case.x, case.y, case.mask)
@@ -154,6 +172,13 @@ def test_the_users_model_stays_as_it_is(case):
     [
         ({"config": {"lrr": 1}}, ConfigError, r"`inversion`: unknown key 'lrr'. Did you mean 'lr'\?"),
         ({"config": {"clip_raw_params": {"enable": True}}}, ConfigError, r"`inversion.clip_raw_params`: unknown key 'enable'"),
+        (
+            {"config": {"clip_raw_params": True}},
+            ConfigError,
+            "`inversion.clip_raw_params` is True, expected keys such as",
+        ),
+        ({"config": {"lr": "0.02"}}, ConfigError, "`inversion`: a value has the wrong type"),
+        ({"bounds": parse_parameter_table(["name,min,max", "a,0,1"])}, ShapeError, "table has 1 parameters, the scaler 3"),
         ({"scaler": 3.0}, ConfigError, "static_scaler is a float"),
         ({"scaler": (MU, SIGMA[:2])}, ShapeError, "3 means and 2 standard deviations"),
         ({"bounds": np.ones((3, 2))}, ShapeError, "smaller number first"),
@@ -172,10 +197,12 @@ def test_a_wrong_constructor_argument_is_named(case, change, error, message):
         ({"x": np.zeros(90)}, ShapeError, "X_dyn has shape"),
         ({"y": np.zeros((90, 3))}, ShapeError, "Y_obs has shape"),
         ({"m": np.ones(30)}, ShapeError, "obs_mask has shape"),
+        ({"config": {"solver": "adm"}}, ConfigError, r"`inversion.solver`: 'adm' is not one of ours"),
+        ({"config": {"early_stopping": {"monitor": "los"}}}, ConfigError, "`inversion.early_stopping.monitor` is 'los'"),
         ({"m": np.zeros(90)}, ConfigError, "no observed day of 'nep' is left"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(case, arguments, error, message):
-    given = {"s": MU, "x": case.x, "y": case.y, "m": case.mask, **arguments}
+    given = {"s": MU, "x": case.x, "y": case.y, "m": case.mask, "config": {}, **arguments}
     with pytest.raises(error, match=message):
-        inverter(case).invert(given["s"], given["x"], given["y"], given["m"])
+        inverter(case, config=given["config"]).invert(given["s"], given["x"], given["y"], given["m"])

@@ -218,6 +218,7 @@ CASES: list[tuple[str, Break, str]] = [
     ("unknown target", config("lr: 0.05", "target_variable: nep_"), r"`inversion\.target_variable`: 'nep_' is not an output .* Did you mean 'nep'"),
     ("two numbers of iterations", config("accelerator: cpu", "max_steps: 7"), r"`inversion\.max_iters` is 60 but `trainer\.max_steps` is 7"),
     ("unknown accelerator", config("accelerator: cpu", "accelerator: abacus"), r"`trainer`: Lightning refuses"),
+    ("a bar that is switched off", config("enable_progress_bar: false", "enable_progress_bar: false\n  callbacks: [RichProgressBar]"), r"`trainer`: Lightning refuses .*RichProgressBar"),
     ("run name with slash", config("name: toy", "name: a/b"), r"run name 'a/b'"),
     ("no such checkpoint", options("--ckpt_path", "last"), r"`--ckpt_path last`: no run"),
     # classes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lit_invert.config import parse_fit
-from lit_invert.errors import ForcingError, ResultsError
+from lit_invert.errors import ConfigError, ForcingError, ResultsError
 from lit_invert.fit import fit
 from lit_invert.plugins import build_registry
 from lit_invert.prediction import predict
@@ -53,3 +55,9 @@ def test_a_missing_driver_is_named(finished, tmp_path):
     pd.read_csv(tmp_path / "tower.csv").drop(columns="dswrf").to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(ForcingError, match="dswrf"):
         predict(run, config, tmp_path / "short.csv", registry)
+
+
+def test_a_latitude_off_the_earth_is_an_error(finished, tmp_path):
+    run, config, registry = finished
+    with pytest.raises(ConfigError, match="`--latitude` is 480"):
+        predict(run, replace(config, data=replace(config.data, latitude=480.0)), tmp_path / "tower.csv", registry)

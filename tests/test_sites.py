@@ -138,7 +138,7 @@ def test_a_unit_in_the_config_overrules_the_one_of_fluxnet(tmp_path):
 
 
 def test_a_latitude_off_the_earth_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"data\.latitude: is 148\.0, expected degrees north"):
+    with pytest.raises(ConfigError, match=r"`data\.latitude` is 148\.0, expected degrees north"):
         read(make_frame(), tmp_path, latitude=148.0)
 
 

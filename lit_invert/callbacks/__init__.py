@@ -5,4 +5,5 @@ from .checkpoint import SaveCheckpoints as SaveCheckpoints
 from .clipping import ClipToBounds as ClipToBounds
 from .divergence import StopOnDivergence as StopOnDivergence
 from .history import RecordHistory as RecordHistory
+from .stopping import StopEarly as StopEarly
 from .tensorboard import LogToTensorBoard as LogToTensorBoard

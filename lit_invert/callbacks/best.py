@@ -29,6 +29,11 @@ class KeepBest(Callback):
         self.iteration: Tensor | None = None
         self._candidate: Tensor | None = None
 
+    @property
+    def state_key(self) -> str:
+        """Key in a checkpoint: a best of one number says nothing about another."""
+        return self._generate_state_key(monitor=self.monitor)
+
     def _offer(self, theta: Tensor, value: Tensor, iteration: int) -> None:
         """Take theta where the value is lower than before, without waiting for the device."""
         value = torch.where(torch.isfinite(value), value, torch.inf)

@@ -26,7 +26,15 @@ class SaveCheckpoints(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end as well, which need not be the end of an epoch."""
+        super().on_train_end(trainer, pl_module)
+        self._save_last(trainer)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where the run stood, unless it had not made a step."""
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
         if trainer.global_step > 0 and self.dirpath is not None:
             trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")

@@ -34,6 +34,9 @@ class StopOnDivergence(Callback):
             return
         if bool(torch.isfinite(loss.total.sum() + gradient.sum())):
             return
+        is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if is_scaled and bool(torch.isfinite(loss.total).all()):
+            return  # with `precision: 16-mixed` the scaler skips this step and lowers its scale
         step = trainer.global_step
         bad = [name for name, value in loss.terms.items() if not bool(torch.isfinite(value).all())]
         what = f"loss term {', '.join(map(repr, bad))}" if bad else "the gradient of the loss"
@@ -44,5 +47,5 @@ class StopOnDivergence(Callback):
                 "`trainer.detect_anomaly: true` names the operation.",
                 step,
             )
-        pl_module.theta.grad = torch.zeros_like(gradient)  # leave theta where it was last finite
+        pl_module.theta.grad = None  # leave theta where it was last finite; zeros would let momentum go on
         trainer.should_stop = True

@@ -27,14 +27,15 @@ class RecordHistory(Callback):
         self._clipping = clipping
         self._columns: list[str] = []
         self._rows: list[Tensor] = []
+        self._earlier = pd.DataFrame()
         self._select: dict[int, float] = {}
         self._gradient_norm: Tensor | None = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keep the norm of the gradient."""
         assert isinstance(pl_module, InversionModule)
-        if pl_module.theta.grad is not None:
-            self._gradient_norm = pl_module.theta.grad.norm()
+        gradient = pl_module.theta.grad
+        self._gradient_norm = None if gradient is None else gradient.norm()
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -59,20 +60,25 @@ class RecordHistory(Callback):
         if "select/rmse" in trainer.callback_metrics and not trainer.sanity_checking:
             self._select[trainer.global_step] = trainer.callback_metrics["select/rmse"].item()
 
+    def _table(self) -> pd.DataFrame:
+        """Return the rows of the run that was resumed and of this one; a term that only one of them has is NaN in the other."""
+        values = torch.stack(self._rows).double().cpu().numpy() if self._rows else torch.empty(0, len(self._columns)).numpy()
+        rows = pd.DataFrame(values, columns=self._columns)
+        return pd.concat([part for part in (self._earlier, rows) if len(part)], ignore_index=True) if len(self._earlier) else rows
+
     def frame(self) -> pd.DataFrame:
         """Return the history, one row an iteration; `select/rmse` stands beside the last iteration before it was looked at."""
-        values = torch.stack(self._rows).double().cpu().numpy() if self._rows else torch.empty(0, len(self._columns)).numpy()
-        frame = pd.DataFrame(values, columns=self._columns)
+        frame = self._table()
         frame.insert(0, "iteration", range(len(frame)))
         frame["select/rmse"] = [self._select.get(i + 1, float("nan")) for i in range(len(frame))]
         return frame
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, for the checkpoint."""
-        rows = torch.stack(self._rows) if self._rows else torch.empty(0)
-        return {"columns": self._columns, "rows": rows, "select": dict(self._select)}
+        table = self._table()
+        return {"columns": list(table), "rows": torch.tensor(table.to_numpy(dtype="float64")), "select": dict(self._select)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the history from a checkpoint."""
-        self._columns, self._rows = list(state_dict["columns"]), list(state_dict["rows"].unbind())
+        self._earlier = pd.DataFrame(state_dict["rows"].numpy(), columns=list(state_dict["columns"]))
         self._select = dict(state_dict["select"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -65,12 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except LitInvertError as error:
         if verbose:
             traceback.print_exc()
         print(f"lit-invert: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED if isinstance(error, DivergenceError) else USAGE
+    except BrokenPipeError:  # who reads, such as `| head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except KeyboardInterrupt:
         print("lit-invert: interrupted.", file=sys.stderr)
         return INTERRUPTED

@@ -12,7 +12,7 @@ from ..plugins import load_plugins
 from ..results import InversionStatus
 from ..training import train as run_train
 from . import FAILED, INTERRUPTED, OK, Options
-from .outcome import show_outcome, show_verdicts
+from .outcome import show_outcome, show_site, show_verdicts
 
 #: Exit codes of fits that ended early though their results were written.
 _EXIT_CODES = {InversionStatus.DIVERGED: FAILED, InversionStatus.INTERRUPTED: INTERRUPTED}
@@ -33,7 +33,9 @@ def check(argv: list[str], options: Options) -> int:
     """Read and check all inputs of a fit, and show what the checks found."""
     registry = load_plugins()
     config = parse_fit(argv, registry, options.trust)
-    verdicts = read_inputs(replace(config, checks="warn"), registry).verdicts
+    inputs = read_inputs(replace(config, checks="warn"), registry)
+    verdicts = inputs.verdicts
+    show_site(inputs.site)
     show_verdicts(verdicts)
     return FAILED if any(verdict.outcome == "fail" for verdict in verdicts) else OK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +13,10 @@ from rich.text import Text
 
 from ..extensions import Verdict
 from ..fit import FitOutcome
+from ..report.fluxes import flux_name
 from ..report.page import headline
 from ..results import load_parameters
+from ..sites import Site
 from .tables import add_row, new_table, number
 
 _SCORES = ("rmse", "bias", "r", "nse", "kge")
@@ -36,14 +39,15 @@ def show_outcome(outcome: FitOutcome) -> None:
     for sentence in metrics["advice"]:
         console.print(sentence, style="yellow", soft_wrap=True)
     console.print(headline(metrics), style="bold", soft_wrap=True)
-    console.print(f"{outcome.result.status.value} ({outcome.result.message}; {outcome.result.seconds:.1f} s)", soft_wrap=True)
+    message = outcome.result.message
+    console.print(f"{message[:1].upper()}{message[1:]} ({outcome.result.seconds:.1f} s).", soft_wrap=True)
     console.print(f"Results: {outcome.folder}", soft_wrap=True)
     console.print(f"Report:  {outcome.folder / 'report.html'}", soft_wrap=True)
 
 
 def _scores(metrics: Mapping[str, Any]) -> Table:
     target = metrics["target"]
-    table = new_table(f"{target.upper()} at {metrics.get('site', 'the site')} [gC m-2 d-1]", "days", "run")
+    table = new_table(f"{flux_name(target)} at {metrics.get('site', 'the site')} [gC m-2 d-1]", "days", "run")
     for column in ("n", "RMSE", "change", "bias", "r", "NSE", "KGE"):
         table.add_column(column, justify="right")
     for role, fluxes in metrics["roles"].items():
@@ -58,6 +62,8 @@ def _scores(metrics: Mapping[str, Any]) -> Table:
                 rest = [numbers[name] for name in _SCORES[1:]]
                 add_row(table, role if first else "", label, str(score["n"]) if first else "", numbers["rmse"], change, *rest)
         table.add_section()
+    if metrics["resimulation_gap"] is not None:
+        table.caption, table.caption_justify = "model: the process model, run at the optimum", "left"
     return table
 
 
@@ -70,6 +76,16 @@ def _moved(parameters: pd.DataFrame) -> Table:
         numbers = f"{row['prior']:.4g}", f"{row['optimum']:.4g}", f"{row['shift_in_sd']:+.2f}"
         add_row(table, row["name"], row["unit"], *numbers, row["at_bound"])
     return table
+
+
+def show_site(site: Site) -> None:
+    """Print how many days each role has, and what was derived or assumed on reading."""
+    console = Console(highlight=False, markup=False)
+    roles, days = np.unique(site.roles, return_counts=True)
+    shares = ", ".join(f"{count} {role}" for role, count in zip(roles, days, strict=True))
+    console.print(f"{site.name}: {len(site.roles)} days from {site.dates[0]} to {site.dates[-1]}: {shares}.", soft_wrap=True)
+    for note in site.notes:
+        console.print(f"  {note}", soft_wrap=True)
 
 
 def show_verdicts(verdicts: Sequence[Verdict]) -> None:
@@ -86,5 +102,5 @@ def show_gap(gap: Mapping[str, Mapping[str, float]]) -> None:
     for column in ("RMSE [gC m-2 d-1]", "bias [gC m-2 d-1]"):
         table.add_column(Text(column), justify="right")
     for flux, numbers in gap.items():
-        add_row(table, flux.upper(), number(numbers["rmse"]), number(numbers["bias"], "+.3f"))
+        add_row(table, flux_name(flux), number(numbers["rmse"]), number(numbers["bias"], "+.3f"))
     Console(highlight=False, markup=False).print(table)

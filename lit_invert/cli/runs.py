@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -58,9 +59,14 @@ def predict(argv: list[str], options: Options) -> int:
     parser = _parser("predict")
     parser.add_argument("--data", type=Path, required=True, help="weather, one row a day, read as the fit's own file")
     parser.add_argument("--out", type=Path, help="table to write (default: RUN/predicted_<name of the data>.csv)")
+    parser.add_argument("--latitude", type=float, help="latitude of the weather [degrees north] (default: that of the fit)")
+    parser.add_argument("--site", default="", help="`unique_id` to pick from a file with several")
     arguments, registry = parser.parse_args(argv), load_plugins()
     run = read_run(arguments.run)
-    frame = run_prediction(run, _config_of(run, registry, options), arguments.data, registry)
+    config = _config_of(run, registry, options)
+    latitude = config.data.latitude if arguments.latitude is None else arguments.latitude
+    config = replace(config, data=replace(config.data, site=arguments.site, latitude=latitude))
+    frame = run_prediction(run, config, arguments.data, registry)
     out = arguments.out or run.folder / f"predicted_{arguments.data.stem}.csv"
     if not out.parent.is_dir():
         raise ConfigError(f"`--out`: folder {str(out.parent)!r} does not exist. Make it first.")

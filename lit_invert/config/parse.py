@@ -100,12 +100,16 @@ def parse_train(argv: Sequence[str], trust: Trust | None = None) -> TrainSetting
 
 
 def _check_trainer(config: FitConfig) -> None:
-    """Let Lightning look at the plain arguments of its Trainer before anything is written.
+    """Let Lightning look at the arguments of its Trainer that it can judge without a run, before anything is written.
 
     Raises:
         ConfigError: If it refuses them, e.g. an accelerator that this machine does not have, or they contradict the inversion.
     """
-    plain = {key: value for key, value in config.trainer.items() if isinstance(value, (str, int, float))}
+    plain: dict[str, Any] = {key: value for key, value in config.trainer.items() if isinstance(value, (str, int, float))}
+    # a callback that saves belongs to a folder, which is not there yet
+    given = config.trainer.get("callbacks") or []
+    given = given if isinstance(given, list) else [given]
+    plain["callbacks"] = [callback for callback in given if not isinstance(callback, callbacks.Checkpoint)]
     try:
         with warnings.catch_warnings(action="ignore"):
             build_trainer(config.inversion, plain, [], False, None, "loss")

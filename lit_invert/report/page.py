@@ -128,20 +128,26 @@ def _scores(run: Run) -> str:
 
 
 def _annual_sums(run: Run) -> str:
-    rows = []
+    rows, runs = [], _runs(run)
     for year, sums in run.metrics["annual_sums"].items():
         for flux in run.outputs:
-            values = [f"{sums[flux][name]:.0f}" if name in sums[flux] else "" for name in _RUNS]
+            values = [f"{sums[flux][name]:.0f}" if name in sums[flux] else "" for name in runs]
             rows.append([year, sums["days"], flux_name(flux), *values])
-    return "<h3>Annual sums [gC m-2 yr-1]</h3>" + _table(["year", "days", "flux", *_RUNS.values()], rows, text=(0, 2))
+    return "<h3>Annual sums [gC m-2 yr-1]</h3>" + _table(["year", "days", "flux", *runs.values()], rows, text=(0, 2))
+
+
+def _runs(run: Run) -> dict[str, str]:
+    """Return the runs that there are, without the process model where it was not run."""
+    return {name: label for name, label in _RUNS.items() if name != "resimulated" or run.metrics["resimulation_gap"] is not None}
 
 
 def _plausibility(run: Run) -> str:
+    runs = _runs(run)
     rows = [
         [
             f"{flux_name(band['quantity'])} [{band['unit']}]",
             f"{band['low']:g} to {band['high']:g}",
-            *(_number(band[name]) + ("" if band["plausible"][name] else " (!)") if name in band else "" for name in _RUNS),
+            *(_number(band[name]) + ("" if band["plausible"][name] else " (!)") if name in band else "" for name in runs),
             band["source"],
         ]
         for band in run.metrics["plausibility"]
@@ -149,7 +155,7 @@ def _plausibility(run: Run) -> str:
     if not rows:
         return "<p class='note'>The record is shorter than a year, so annual plausibility is not judged.</p>"
     return "<h3>Plausibility of the mean year</h3>" + _table(
-        ["quantity", "plausible", *_RUNS.values(), "limits"], rows, text=(0, 1, 5)
+        ["quantity", "plausible", *runs.values(), "limits"], rows, text=(0, 1, len(runs) + 2)
     )
 
 

@@ -184,6 +184,11 @@ def advise(metrics: dict[str, Any]) -> list[str]:
         )
     elif test["rmse_change_percent"] > 0:
         advice.append(f"On the test days the {target.upper()} RMSE rose: these parameters do not generalise.")
+    if test["n"] and test["optimum"]["nse"] < 0:
+        advice.append(
+            f"On the test days the optimum is no better than the mean of the observations (NSE {test['optimum']['nse']:.2f}): "
+            "a smaller error is not yet skill."
+        )
     if metrics["at_bound"]:
         names = ", ".join(metrics["at_bound"])
         advice.append(f"At a bound of its range: {names}. The data ask for values that the table forbids, or cannot tell.")

@@ -193,6 +193,9 @@ def _check_spec(spec: SurrogateSpec, where: str) -> None:
                 f"{where}: unit {variable.unit!r} of output {variable.name!r} is not a flux unit."
                 f"{suggest(variable.unit, FLUX_UNITS)}"
             )
+    for name, error in spec.accuracy.items():
+        if isinstance(error, bool) or not isinstance(error, (int, float)) or not math.isfinite(error):
+            raise SurrogateError(f"{where}: 'accuracy' of {name!r} is {error!r:.60}, expected a finite number.")
     if spec.warmup_days < 0:
         raise SurrogateError(f"{where}: 'warmup_days' is {spec.warmup_days!r}, expected a whole number of days, 0 or more.")
     if spec.fixed_length is not None and spec.fixed_length < 1:

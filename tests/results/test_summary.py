@@ -89,6 +89,7 @@ def test_without_a_process_model_there_is_no_gap(tmp_path):
     ("result", "options", "sentence"),
     [
         (make_result(shift_optimum=3.0), {}, "On the test days the NEP RMSE rose"),
+        (make_result(shift_prior=9.0, shift_optimum=3.0), {}, "no better than the mean of the observations (NSE -"),
         (make_result(shift_optimum=0.1), {}, "is below the surrogate's own error (0.20"),
         (make_result(), {"test": False}, "No test days were held back"),
         (make_result(), {}, "At a bound of its range: share."),

@@ -89,6 +89,7 @@ def test_spec_survives_the_disk(tmp_path):
         ({"forcing_scaled": "no"}, "'forcing_scaled' is 'no', expected true or false"),
         ({"weights": 3}, "'weights' is 3, expected text or null"),
         ({"architecture": [1]}, r"'architecture' is \[1\], expected an object"),
+        ({"accuracy": {"nep": "0.3"}}, "'accuracy' of 'nep' is '0.3', expected a finite number"),
     ],
 )
 def test_a_malformed_spec_is_one_line_that_names_the_place(values, message):
