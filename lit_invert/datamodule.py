@@ -6,6 +6,8 @@ epoch is `trainer.limit_train_batches` of them, and the validation after it look
 
 from __future__ import annotations
 
+import sys
+
 from lightning.pytorch import LightningDataModule
 
 
@@ -13,7 +15,7 @@ class InversionData(LightningDataModule):
     """Counts iterations.
 
     Args:
-        iterations: Most iterations of the fit.
+        iterations: Most iterations of the fit; -1 where epochs or time are the limit.
     """
 
     def __init__(self, iterations: int) -> None:
@@ -22,7 +24,7 @@ class InversionData(LightningDataModule):
 
     def train_dataloader(self) -> range:
         """Return the iterations."""
-        return range(self.iterations)
+        return range(self.iterations if self.iterations > 0 else sys.maxsize)
 
     def val_dataloader(self) -> range:
         """Return one look at the `select` days."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import warnings
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from .callbacks import SaveCheckpoints, StopEarly
-from .errors import ConfigError
+from .errors import ConfigError, suggest
 from .settings import InversionSettings, StopSettings
 
 #: Iterations of a fit when neither `inversion.max_iters` nor `trainer.max_steps` is given.
@@ -24,6 +26,10 @@ DEFAULT_ITERATIONS = 500
 DEFAULT_EPOCH = 50
 #: What is logged for each thing that can be monitored.
 METRICS = {"select": "select/rmse", "loss": "loss/total"}
+#: The same in words.
+WATCHED = {"select/rmse": "the RMSE on the select days", "loss/total": "the total loss"}
+#: What callbacks may watch.
+LOGGED = ("fit/rmse", *METRICS.values())
 
 
 def build_trainer(
@@ -57,6 +63,7 @@ def build_trainer(
             "give one of them, or the same number."
         )
     _check_steps(given)
+    _check_monitors(given.get("callbacks"))
     logger = given.pop("logger", logger)
     own = given.pop("callbacks", [])
     own = list(own) if isinstance(own, (list, tuple)) else [own]
@@ -65,10 +72,12 @@ def build_trainer(
     writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
     if checkpoints is not None and writes and not any(isinstance(c, ModelCheckpoint) for c in own):
         own.append(SaveCheckpoints(checkpoints, METRICS[monitor]))
-    if steps == -1:
-        steps = settings.max_iters if settings.max_iters is not None else DEFAULT_ITERATIONS
+    if steps == -1 and settings.max_iters is not None:
+        steps = settings.max_iters
+    elif steps == -1 and not given.keys() & {"max_epochs", "max_time"}:
+        steps = DEFAULT_ITERATIONS
     epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
-    is_known = isinstance(epoch, int) and not given.get("overfit_batches") and not resumes
+    is_known = steps > 0 and isinstance(epoch, int) and not given.get("overfit_batches") and not resumes
     defaults = {
         "max_epochs": math.ceil(steps / epoch) if is_known else -1,
         "limit_train_batches": epoch,
@@ -80,6 +89,14 @@ def build_trainer(
         "default_root_dir": checkpoints.parent if checkpoints is not None else None,
     }
     return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
+
+
+def _check_monitors(callbacks: Any) -> None:
+    """Check that what the user's callbacks watch is logged; Lightning would say so only in the middle of a run."""
+    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and monitor is not None and monitor not in LOGGED:
+            raise ConfigError(f"`trainer.callbacks`: {type(callback).__name__} watches {monitor!r}.{suggest(monitor, LOGGED)}")
 
 
 def _check_steps(arguments: Mapping[str, Any]) -> None:
@@ -126,10 +143,28 @@ def fitting(cpu_threads: int) -> Iterator[None]:
 
     Args:
         cpu_threads: Threads on the CPU; 0 leaves torch's own.
+
+    Raises:
+        ConfigError: If Lightning finds that its arguments do not go together.
     """
     with _threads(cpu_threads), _keep_after_interrupt(), warnings.catch_warnings():
         _silence_what_does_not_apply()
+        try:
+            yield
+        except MisconfigurationException as error:
+            raise ConfigError(f"`trainer`: Lightning refuses to go on: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def without_banners() -> Iterator[None]:
+    """Keep Lightning from telling a script about devices and tips at every call."""
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
         yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .problem import InversionProblem
     from .sites import Site
+    from .trust import Trust
 
 #: Version of the hooks. A plugin states the one that it was written for as `HOOK_API = 1` in its module.
 HOOK_API = 1
@@ -85,8 +86,8 @@ class Command:
 
     name: str
     summary: str
-    run: Callable[[list[str]], int]
-    """From the arguments after the command's name to the exit code."""
+    run: Callable[[list[str], Trust], int]
+    """From the arguments after the command's name, and what the user trusts, to the exit code."""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from .errors import ConfigError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
 from .inversion import build_problem, invert
 from .losses import LossTerm
+from .module import check_checkpoint
 from .parameters import ParameterTable, load_parameter_table
 from .plugins import Registry
+from .problem import InversionProblem
 from .report import nep_figure, save_figures, write_report
 from .resimulation import resimulate
 from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results, write_status
@@ -103,6 +105,7 @@ class Inputs:
     table: ParameterTable
     site: Site
     sealed: SealedObservations
+    problem: InversionProblem
     verdicts: tuple[Verdict, ...]
 
 
@@ -125,7 +128,7 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
     surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
     names = [v.name for v in surrogate.spec.statics]
     table = load_parameter_table(config.parameters).ordered_as(names, config.parameters)
-    site, sealed = read_site(config.data, surrogate.spec, registry.data_readers)
+    site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     for name, known, key in (
         (config.constraints.transform, registry.transforms, "constraints.transform"),
         (config.inversion.solver, registry.solvers, "inversion.solver"),
@@ -134,10 +137,20 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
         if name is not None and name not in known:
             raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
     choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
-    verdicts = _run_checks(config, registry, surrogate, table, site)
+    problem = build_problem(
+        surrogate,
+        table,
+        torch.as_tensor(site.forcing),
+        site.fit,
+        config.inversion,
+        registry.guard_terms(config.loss_terms),
+        registry.transforms[config.constraints.transform],
+    )
+    registry.check_transform(problem.space)
+    verdicts = _run_checks(config, registry, problem, site)
     if config.resimulate is not None:
         _resimulate(config.resimulate, registry, table, table.prior, site, surrogate, days=1)
-    return Inputs(surrogate, table, site, sealed, verdicts)
+    return Inputs(surrogate, table, site, sealed, problem, verdicts)
 
 
 def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
@@ -155,7 +168,9 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     """
     seed_everything(config.seed_everything, verbose=False)
     inputs = read_inputs(config, registry)
-    _checkpoint(config)
+    ckpt_path = _checkpoint(config)
+    if ckpt_path is not None:
+        check_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True), inputs.problem)
     folder = _run_folder(config)
     logger = config.logger
     if logger is None or logger is True:
@@ -164,7 +179,7 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
     try:
         registry.run_started(run)
-        result = _invert(config, registry, inputs, run, folder, logger)
+        result = _invert(config, registry, inputs, run, folder, logger, ckpt_path)
         if not _is_first_process():
             return None
         metrics = _write(config, registry, inputs, run, folder, logger, result)
@@ -178,7 +193,13 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
 
 
 def _invert(
-    config: FitConfig, registry: Registry, inputs: Inputs, run: RunInfo, folder: Path, logger: Logger | bool
+    config: FitConfig,
+    registry: Registry,
+    inputs: Inputs,
+    run: RunInfo,
+    folder: Path,
+    logger: Logger | bool,
+    ckpt_path: Path | None,
 ) -> InversionResult:
     site = inputs.site
     return invert(
@@ -195,7 +216,7 @@ def _invert(
         logger=logger,
         callbacks=registry.callbacks(run),
         checkpoints=folder / "checkpoints",
-        ckpt_path=_checkpoint(config),
+        ckpt_path=ckpt_path,
     )
 
 
@@ -254,22 +275,10 @@ def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: 
     log_outcome(logger, figure, result.iterations, hyperparameters, scores)
 
 
-def _run_checks(
-    config: FitConfig, registry: Registry, surrogate: FrozenSurrogate, table: ParameterTable, site: Site
-) -> tuple[Verdict, ...]:
+def _run_checks(config: FitConfig, registry: Registry, problem: InversionProblem, site: Site) -> tuple[Verdict, ...]:
     """Ask every registered check; a `fail` stops the fit where checks are required."""
     if config.checks == "skip":
         return ()
-    problem = build_problem(
-        surrogate,
-        table,
-        torch.as_tensor(site.forcing),
-        site.fit,
-        config.inversion,
-        registry.guard_terms(config.loss_terms),
-        registry.transforms[config.constraints.transform],
-    )
-    registry.check_transform(problem.space)
     verdicts = tuple(check.run(problem, site) for check in registry.checks.values())
     failed = [v for v in verdicts if v.outcome == "fail"]
     if failed and config.checks == "required":

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
 from .datamodule import InversionData
-from .driving import METRICS, build_early_stopping, build_trainer, choose_monitor, fitting
+from .driving import METRICS, WATCHED, build_early_stopping, build_trainer, choose_monitor, fitting
 from .errors import ConfigError, suggest
 from .extensions import Solver
 from .losses import LossTerm, Misfit, Prior
@@ -220,11 +220,12 @@ def _outcome(driver: Trainer, divergence: StopOnDivergence, stopping: EarlyStopp
         return InversionStatus.INTERRUPTED, f"stopped by the user after {step} iterations"
     if stopping is not None and stopping.stopped_epoch > 0:
         return InversionStatus.EARLY_STOPPED, (
-            f"{stopping.monitor} did not fall for {stopping.patience} epochs; stopped after {step} iterations"
+            f"{WATCHED.get(stopping.monitor, stopping.monitor)} did not fall for {stopping.patience} epochs; "
+            f"stopped after {step} iterations"
         )
-    if step >= driver.max_steps:
+    if driver.max_steps == step:
         return InversionStatus.STEP_LIMIT, f"all {step} iterations were used"
-    return InversionStatus.STOPPED, f"the Trainer stopped after {step} of {driver.max_steps} iterations"
+    return InversionStatus.STOPPED, f"the Trainer stopped after {step} iterations"
 
 
 @torch.no_grad()

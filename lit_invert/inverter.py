@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from .driving import without_banners
 from .errors import ConfigError, ShapeError, suggest
 from .inversion import default_terms, invert
 from .losses import LossTerm, Misfit
@@ -112,16 +113,17 @@ class StaticParameterInverter:
             raise ShapeError(f"X_dyn has shape {tuple(forcing.shape)}, expected (time, drivers).")
         observed, mask = self._observed(Y_obs, obs_mask, forcing.shape[0])
         days = np.datetime64("2000-01-01") + np.arange(forcing.shape[0])
-        result = invert(
-            FrozenSurrogate(copy.deepcopy(self.model).to(torch.get_default_dtype()), self._spec(table, forcing.shape[1])),
-            table,
-            forcing,
-            Observations(days, self.output_names, observed, mask),
-            self.settings,
-            terms=self.loss_terms,
-            transform=self.transform,
-            trainer=self.trainer,
-        )
+        with without_banners():
+            result = invert(
+                FrozenSurrogate(copy.deepcopy(self.model).to(torch.get_default_dtype()), self._spec(table, forcing.shape[1])),
+                table,
+                forcing,
+                Observations(days, self.output_names, observed, mask),
+                self.settings,
+                terms=self.loss_terms,
+                transform=self.transform,
+                trainer=self.trainer,
+            )
         return result.optimum.numpy(), {
             "s_opt_norm": result.optimum_scaled.numpy(),
             "s_prior_norm": result.prior_scaled.numpy(),
@@ -155,7 +157,7 @@ class StaticParameterInverter:
         if not self.settings.use_mask:
             mask = np.isfinite(observed)
         mask[: self.warmup_days] = False
-        misfit = next(term for term in default_terms(self.settings) if isinstance(term, Misfit))
+        misfit = next(term for term in default_terms(self.settings, self.loss_terms) if term.name == Misfit.name)
         nothing = torch.empty(0)
         evaluation = Evaluation(
             scaled=nothing, physical=nothing, simulated=simulated,

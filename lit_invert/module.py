@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -96,27 +96,32 @@ class InversionModule(LightningModule):
         """Store theta and which surrogate it belongs to, not the weights, which never change."""
         checkpoint["state_dict"] = {"theta": checkpoint["state_dict"]["theta"]}
         checkpoint[_HASH_KEY] = self.problem.surrogate.sha256
-        checkpoint[_SPACE_KEY] = self._space()
-
-    def _space(self) -> list[str]:
-        """Name what theta means: the transform, and the parameters in order."""
-        space = self.problem.space
-        return [space.transform.name, *space.table.names]
+        checkpoint[_SPACE_KEY] = _name_space(self.problem)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse theta of another surrogate, or in other coordinates.
+        """Refuse theta of another surrogate, or in other coordinates; see :func:`check_checkpoint`."""
+        check_checkpoint(checkpoint, self.problem)
 
-        Raises:
-            SurrogateError: If the checkpoint was made with other weights.
-            ConfigError: If it was made with another transform or other parameters.
-        """
-        found, expected = checkpoint.get(_HASH_KEY), self.problem.surrogate.sha256
-        if found != expected:
-            raise SurrogateError(
-                f"checkpoint belongs to a surrogate with SHA-256 {found!r}, this run uses {expected!r}. "
-                "Resume with the surrogate that the checkpoint was made with."
-            )
-        there, here = checkpoint.get(_SPACE_KEY) or ["unknown"], self._space()
-        if there != here:
-            what = f"the transform {there[0]!r}, this run uses {here[0]!r}" if there[0] != here[0] else "other parameters"
-            raise ConfigError(f"checkpoint was made with {what}. Resume with `constraints` and `parameters` as they were.")
+
+def check_checkpoint(checkpoint: Mapping[str, Any], problem: InversionProblem) -> None:
+    """Check that a checkpoint's theta means what this problem's theta means.
+
+    Raises:
+        SurrogateError: If it was made with other weights.
+        ConfigError: If it was made with another transform or other parameters.
+    """
+    found, expected = checkpoint.get(_HASH_KEY), problem.surrogate.sha256
+    if found != expected:
+        raise SurrogateError(
+            f"checkpoint belongs to a surrogate with SHA-256 {found!r}, this run uses {expected!r}. "
+            "Resume with the surrogate that the checkpoint was made with."
+        )
+    there, here = checkpoint.get(_SPACE_KEY) or ["unknown"], _name_space(problem)
+    if there != here:
+        what = f"the transform {there[0]!r}, this run uses {here[0]!r}" if there[0] != here[0] else "other parameters"
+        raise ConfigError(f"checkpoint was made with {what}. Resume with `constraints` and `parameters` as they were.")
+
+
+def _name_space(problem: InversionProblem) -> list[str]:
+    """Name what theta means: the transform, and the parameters in order."""
+    return [problem.space.transform.name, *problem.space.table.names]

@@ -164,6 +164,8 @@ def read_observations(
     quality: QualityRule | list[QualityRule] | None,
     names: tuple[str, ...],
     dates: NDArray[np.datetime64],
+    *,
+    use_quality: bool = True,
 ) -> tuple[Observations, tuple[str, ...]]:
     """Take the observed fluxes out of a table and put them on the calendar of the forcing.
 
@@ -173,6 +175,7 @@ def read_observations(
         quality: Rules for every flux.
         names: The surrogate's outputs, in order.
         dates: Consecutive days of the forcing, (T,)-dim.
+        use_quality: Whether quality rules make the mask; if not, every day with a value is observed.
 
     Returns:
         The observations, and notes on every choice that the config did not state.
@@ -190,7 +193,7 @@ def read_observations(
     for name, setting in wanted.items():
         if name not in names:
             raise ObservationError(f"data.observed: {name!r} is not an output of the surrogate.{suggest(name, names)}")
-        flux = _read_flux(table, name, setting, quality, notes)
+        flux = _read_flux(table, name, setting, quality, notes, use_quality)
         column = names.index(name)
         for target, source in ((values, flux.values), (sigma, flux.sigma), (mask, flux.mask)):
             target[there, column] = source[position[there]]
@@ -209,7 +212,12 @@ class _Flux:
 
 
 def _read_flux(
-    table: DailyTable, name: str, setting: ObservedSettings, quality: QualityRule | list[QualityRule] | None, notes: list[str]
+    table: DailyTable,
+    name: str,
+    setting: ObservedSettings,
+    quality: QualityRule | list[QualityRule] | None,
+    notes: list[str],
+    use_quality: bool,
 ) -> _Flux:
     key = f"data.observed.{name}"
     convention = _find_convention(table, name, setting)
@@ -224,8 +232,8 @@ def _read_flux(
         raise ObservationError(f"{key}.sign: 'nee' is a sign of net exchange; for {name!r} leave it out.")
     values = to_carbon(table.numbers(column, f"`{key}.column`"), unit, sign, f"{key}.unit")
     _check_magnitude(table, column, values, unit)
-    rules = [*_rules(quality), *_rules(setting.quality)]
-    if not rules and convention.quality and table.has(convention.quality):
+    rules = [*_rules(quality), *_rules(setting.quality)] if use_quality else []
+    if use_quality and not rules and convention.quality and table.has(convention.quality):
         rules = [QualityRule(convention.quality, minimum=FLUXNET_QUALITY)]
         notes.append(f"Days with {convention.quality} below {FLUXNET_QUALITY} are not observed (default; see `data.quality`).")
     mask = ~np.isnan(values)

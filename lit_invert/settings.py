@@ -45,7 +45,7 @@ class InversionSettings:
     target_variable: str = "nep"
     """The flux that is fitted, shown and selected on."""
     use_mask: bool = True
-    """Whether only observed, good days count; if not, every day of the `fit` role must have a value."""
+    """Whether only days that pass the quality rules (or the given mask) count; if not, every day with a value does."""
     clip_raw_params: ClipSettings = field(default_factory=ClipSettings)
     """Clipping in physical space."""
     solver: str = "adam"

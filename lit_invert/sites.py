@@ -114,13 +114,16 @@ def _seal(observations: Observations) -> Callable[[], Observations]:
     return open_once
 
 
-def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str, DataReader]) -> tuple[Site, SealedObservations]:
+def read_site(
+    settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str, DataReader], *, use_quality: bool = True
+) -> tuple[Site, SealedObservations]:
     """Read a site's forcing and observations, and seal the test days.
 
     Args:
         settings: The block `data:` of the config, with absolute paths.
         spec: Names, order and units of what the surrogate takes and gives, and its warm-up.
         readers: Readers of files by name.
+        use_quality: Whether quality rules say which days are observed; if not, every day with a value is.
 
     Returns:
         The site without its test days, and the test days.
@@ -136,7 +139,9 @@ def read_site(settings: DataSettings, spec: SurrogateSpec, readers: Mapping[str,
     table = load_table(path, settings, readers)
     weather = table if settings.drivers_path is None else load_table(Path(settings.drivers_path), settings, readers)
     forcing = read_forcing(weather, settings.drivers, spec.drivers, settings.latitude)
-    observed, notes = read_observations(table, settings.observed, settings.quality, spec.output_names, forcing.dates)
+    observed, notes = read_observations(
+        table, settings.observed, settings.quality, spec.output_names, forcing.dates, use_quality=use_quality
+    )
     roles = assign_roles(forcing.dates, observed.observed_days, settings.split, spec.warmup_days)
     site = Site(
         name=settings.site or _site_of(path),

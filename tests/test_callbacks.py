@@ -111,4 +111,6 @@ def test_monitoring_the_loss_counts_every_iterate(twin):
         InversionSettings(lr=1.0, max_iters=30, lambda_prior=0.0, early_stopping=stay), trainer=QUIET,
     )  # fmt: skip
     losses = result.history["loss/total"]
-    assert result.best_iteration == int(losses.idxmin()) or result.loss_optimum["loss/total"] < losses.min()
+    assert losses.argmin() < len(losses) - 1  # a rate this large overshoots
+    assert result.best_iteration == losses.argmin()
+    assert result.loss_optimum["loss/total"] == pytest.approx(losses.min(), rel=1e-4)

@@ -122,6 +122,27 @@ def test_what_cannot_be_fitted_is_said_before_anything_is_written(
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_checkpoint_of_another_space_is_refused_before_anything_is_written(config_path):
+    first = run(config_path).folder
+    with pytest.raises(ConfigError, match="checkpoint was made with the transform 'scaled', this run uses 'sigmoid'"):
+        run(config_path, "--ckpt_path", "last", "--constraints.transform", "sigmoid")
+    assert [p.name for p in first.parent.iterdir()] == ["version_0"]
+
+
+def test_use_mask_false_counts_days_of_poor_quality(config_path, tmp_path):
+    tower = pd.read_csv(tmp_path / "tower.csv")
+    tower.loc[::3, "n_good"] = 0
+    tower.to_csv(tmp_path / "tower.csv", index=False)
+    counts = [run(config_path, "--inversion.use_mask", flag).metrics["roles"]["fit"]["nep"]["n"] for flag in ("true", "false")]
+    assert counts[0] < 0.75 * counts[1]
+
+
+def test_skipping_checks_does_not_skip_mistakes(config_path, tmp_path):
+    with pytest.raises(ConfigError, match="'nee' is not an output of the surrogate"):
+        run(config_path, "--checks", "skip", "--inversion.target_variable", "nee")
+    assert not (tmp_path / "logs").exists()
+
+
 class Recorder:
     """A plugin that notes what happens, and fails where it is told to."""
 

@@ -18,7 +18,7 @@ from lit_invert.observations import Observations
 from lit_invert.results import InversionStatus
 from lit_invert.settings import ClipSettings, InversionSettings, StopSettings
 from lit_invert.solvers import SOLVERS
-from lit_invert.surrogates.base import weights_hash
+from lit_invert.surrogates.base import FrozenSurrogate, weights_hash
 from lit_invert.transforms import LogTransform, SigmoidTransform, SoftplusTransform
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -72,8 +72,23 @@ def test_the_same_inputs_give_the_same_bits(twin):
 
 
 def test_weights_are_the_same_bytes_after_a_fit(twin):
+    """An LSTM with dropout and a batch norm, whose statistics would move if the Trainer's `.train()` reached them."""
+
+    class Restless(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3 + 3, 8, num_layers=2, dropout=0.5, batch_first=True)
+            self.norm = torch.nn.BatchNorm1d(8)
+            self.head = torch.nn.Linear(8, 4)
+
+        def forward(self, static, forcing):
+            hidden, _ = self.lstm(torch.cat([forcing, static[:, None].expand(-1, forcing.shape[1], -1)], dim=-1))
+            return self.head(self.norm(hidden.transpose(1, 2)).transpose(1, 2))
+
+    twin.surrogate = FrozenSurrogate(Restless(), twin.surrogate.spec)
     before = weights_hash(twin.surrogate.network)
-    run(twin)
+    result = run(twin, settings(max_iters=60))
+    assert result.loss_optimum["loss/total"] < result.loss_prior["loss/total"]
     assert weights_hash(twin.surrogate.network) == before
 
 
@@ -147,7 +162,13 @@ def test_early_stopping_is_lightnings_own_and_says_so(twin):
     result = run(twin, settings(max_iters=5000, early_stopping=StopSettings(patience=2, min_delta=1e-3)))
     assert result.status is InversionStatus.EARLY_STOPPED
     assert result.iterations < 1000
-    assert "select/rmse did not fall for 2 epochs" in result.message
+    assert "the RMSE on the select days did not fall for 2 epochs" in result.message
+
+
+def test_a_callback_that_watches_what_is_not_logged_is_refused_before_the_run():
+    callbacks = {**QUIET, "callbacks": [EarlyStopping("val_loss")]}
+    with pytest.raises(ConfigError, match=r"EarlyStopping watches 'val_loss'. Known: fit/rmse, loss/total, select/rmse"):
+        build_trainer(settings(), callbacks, [], False, None, "loss")
 
 
 def test_max_iters_and_max_steps_must_agree():
@@ -159,6 +180,13 @@ def test_max_iters_and_max_steps_must_agree():
 def test_the_number_of_iterations_is_whoever_gave_it(own, trainers, steps):
     trainer = build_trainer(settings(max_iters=own), {**QUIET, "max_steps": trainers}, [], False, None, "loss")
     assert trainer.max_steps == steps
+
+
+def test_epochs_limit_a_fit_whose_iterations_nobody_gave(twin):
+    """Twelve epochs of fifty are more than the 500 iterations that hold when nothing is given."""
+    trainer = {**QUIET, "max_epochs": 12}
+    result = run(twin, settings(max_iters=None, early_stopping=StopSettings(enabled=False)), trainer=trainer)
+    assert (result.iterations, result.status) == (600, InversionStatus.STOPPED)
 
 
 def test_the_users_trainer_arguments_are_not_overruled(tmp_path):
@@ -187,7 +215,7 @@ def test_the_users_early_stopping_takes_the_place_of_ours(twin):
     own = EarlyStopping("select/rmse", patience=2, min_delta=1e-3)
     result = run(twin, settings(max_iters=5000), trainer={**QUIET, "callbacks": [own]})
     assert result.status is InversionStatus.EARLY_STOPPED
-    assert "select/rmse did not fall for 2 epochs" in result.message
+    assert "the RMSE on the select days did not fall for 2 epochs" in result.message
 
 
 @pytest.mark.parametrize(

@@ -101,10 +101,17 @@ def test_values_outside_the_mask_do_not_matter(case):
     assert np.array_equal(first, second)
 
 
+def test_a_call_prints_nothing(case, capfd):
+    inverter(case, config={"max_iters": 5}).invert(MU, case.x, case.y, case.mask)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
 def test_bounds_hold(case):
     bounds = np.stack([MU - SIGMA, MU + 0.5 * SIGMA], axis=1)  # the truth is one sigma up in the first
-    s_opt_raw, _ = inverter(case, bounds=bounds).invert(MU, case.x, case.y, case.mask)
+    s_opt_raw, info = inverter(case, bounds=bounds).invert(MU, case.x, case.y, case.mask)
     assert s_opt_raw[0] == bounds[0, 1]
+    assert info["s_opt_norm"][0] == pytest.approx(0.5, abs=1e-5)  # theta itself was held there, not only the answer
     assert (s_opt_raw >= bounds[:, 0]).all()
     assert (s_opt_raw <= bounds[:, 1]).all()
 

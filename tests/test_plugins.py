@@ -20,6 +20,7 @@ from lit_invert.plugins.registration import DEPRECATED_HOOKS
 from lit_invert.surrogates.loaders import SurrogateLoader
 from lit_invert.testing import toy_problem
 from lit_invert.transforms import ScaledTransform
+from lit_invert.trust import Trust
 
 RUN = RunInfo("fit", "toy", None, 0)
 HIDDEN_TERM = """
@@ -125,7 +126,7 @@ class Everything:
 
     @hookimpl
     def register_commands(self):
-        return [Command("play", "Play.", len)]
+        return [Command("play", "Play.", lambda arguments, trust: len(arguments) + len(trust.imports))]
 
     @hookimpl
     def register_report_sections(self):
@@ -186,7 +187,7 @@ def test_every_hook_of_a_plugin_reaches_the_registry():
     assert registry.solvers["sgd"].build([torch.nn.Parameter(torch.zeros(1))], 0.5).defaults["lr"] == 0.5
     assert registry.config_sections["toys"].settings is SimpleNamespace
     assert registry.checks["luck"].run(None, None).outcome == "pass"
-    assert registry.commands["play"].run(["a", "b"]) == 2
+    assert registry.commands["play"].run(["a", "b"], Trust(imports=frozenset({"mine"}))) == 3
     assert registry.report_sections["Toys"].render("x") == "<p>x</p>"
     assert [type(callback) for callback in registry.callbacks(RUN)] == [Callback]
     registry.run_started(RUN)
@@ -418,7 +419,7 @@ def test_a_failure_at_failing_does_not_hide_the_error():
         (lambda r: r.data_readers["tape"].read("x.tape", None), "data reader 'tape' (read)", "RuntimeError: tape is torn"),
         (lambda r: r.surrogate_loaders["toy"].load(None, None, None), "surrogate loader 'toy' (load)", "OSError: no such tape"),
         (lambda r: r.process_models["toy_model"](None, None), "process model 'toy_model'", "TypeError"),
-        (lambda r: r.commands["play"].run(3), "command 'play' (run)", "TypeError"),
+        (lambda r: r.commands["play"].run(3, Trust()), "command 'play' (run)", "TypeError"),
         (lambda r: r.solvers["sgd"].build([], 0.1), "solver 'sgd' (build)", "ValueError: optimizer got an empty parameter list"),
     ],
 )

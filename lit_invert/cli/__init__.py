@@ -92,7 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     options, rest = _split_options(rest)
     if name not in COMMANDS:
-        return _run_plugin_command(name, rest)
+        return _run_plugin_command(name, rest, options.trust)
     command = getattr(import_module(f".{COMMANDS[name][0]}", __name__), name)
     _silence_lightning()
     code: int = command(rest, options)
@@ -115,13 +115,13 @@ def _split_options(arguments: list[str]) -> tuple[Options, list[str]]:
     return Options(trust, known.verbose), rest
 
 
-def _run_plugin_command(name: str, arguments: list[str]) -> int:
+def _run_plugin_command(name: str, arguments: list[str], trust: Trust) -> int:
     from ..plugins import load_plugins
 
     commands = load_plugins().commands
     if name not in commands:
         raise ConfigError(f"{name!r} is not a command.{suggest(name, [*COMMANDS, *commands])}")
-    return commands[name].run(arguments)
+    return commands[name].run(arguments, trust)
 
 
 def _help() -> str:

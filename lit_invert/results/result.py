@@ -17,7 +17,6 @@ from ..parameters import ParameterTable
 class InversionStatus(Enum):
     """How an inversion ended. It is a value, not an exception: even a run that diverged has a best iterate."""
 
-    CONVERGED = "The solver met its own criterion of convergence."
     EARLY_STOPPED = "The monitored number had stopped improving, so the fit ended early."
     STEP_LIMIT = "All iterations that were allowed have been made."
     INTERRUPTED = "The fit was interrupted; the best iterate until then was kept."

@@ -92,7 +92,7 @@ def _rounded(budget: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def print_budget(arguments: list[str]) -> int:
+def print_budget(arguments: list[str], trust: object = None) -> int:
     """Print the budget of a run: `lit-invert carbon-budget RUN`."""
     parser = argparse.ArgumentParser(prog="lit-invert carbon-budget", description="Print the yearly carbon budget of a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run, logs/<name>/version_N")
