@@ -36,7 +36,7 @@ class ParameterTable:
         prior: Values before any data.
         prior_sd: Standard deviations of the prior.
         bounds: Lower and upper bounds.
-        log: True where steps are ratios (`scale: log`).
+        log: True where prior and sd are meant in the logarithm (`scale: log`).
         fixed: True where the inversion must leave the prior as it is.
     """
 

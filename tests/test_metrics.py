@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional import mean_squared_error, pearson_corrcoef, r2_score
 
 from lit_invert.metrics import bias, kge, nse, pearson_r, rmse, scores
 
@@ -44,6 +46,18 @@ def test_doubling_costs_the_same_in_spread_and_mean():
 
 def test_a_mirrored_simulation_is_anticorrelated():
     assert pearson_r(-OBSERVED, OBSERVED) == pytest.approx(-1.0, rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_agree_with_torchmetrics(seed):
+    """An independent implementation: RMSE, correlation, and NSE, which is R2 of the simulation as it stands."""
+    draw = np.random.default_rng(seed)
+    observed = draw.normal(1.0, 2.0, 300)
+    simulated = 0.7 * observed + draw.normal(0.2, 1.0, 300)
+    pair = torch.as_tensor(simulated), torch.as_tensor(observed)
+    assert rmse(simulated, observed) == pytest.approx(mean_squared_error(*pair, squared=False).item(), rel=1e-6)
+    assert pearson_r(simulated, observed) == pytest.approx(pearson_corrcoef(*pair).item(), rel=1e-6)
+    assert nse(simulated, observed) == pytest.approx(r2_score(*pair).item(), rel=1e-6)
 
 
 def test_correlation_is_numpys():
