@@ -172,17 +172,14 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     if ckpt_path is not None:
         check_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True), inputs.problem)
     folder = _run_folder(config)
-    logger = config.logger
-    if logger is None or logger is True:
-        version = int(folder.name.removeprefix("version_"))
-        logger = TensorBoardLogger(folder.parent.parent, name=config.name, version=version, default_hp_metric=False)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
+    job = _Job(config, registry, inputs, run, folder, _logger(config, folder))
     try:
         registry.run_started(run)
-        result = _invert(config, registry, inputs, run, folder, logger, ckpt_path)
+        result = _invert(job, ckpt_path)
         if not _is_first_process():
             return None
-        metrics = _write(config, registry, inputs, run, folder, logger, result)
+        metrics = _write(job, result)
     except Exception as error:
         if _is_first_process():
             write_status(folder, InversionStatus.FAILED, str(error))
@@ -192,19 +189,23 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     return FitOutcome(folder, result, metrics, inputs.verdicts)
 
 
-def _invert(
-    config: FitConfig,
-    registry: Registry,
-    inputs: Inputs,
-    run: RunInfo,
-    folder: Path,
-    logger: Logger | bool,
-    ckpt_path: Path | None,
-) -> InversionResult:
-    site = inputs.site
+@dataclass(frozen=True)
+class _Job:
+    """One fit under way."""
+
+    config: FitConfig
+    registry: Registry
+    inputs: Inputs
+    run: RunInfo
+    folder: Path
+    logger: Logger | bool
+
+
+def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
+    config, registry, site = job.config, job.registry, job.inputs.site
     return invert(
-        inputs.surrogate,
-        inputs.table,
+        job.inputs.surrogate,
+        job.inputs.table,
         torch.as_tensor(site.forcing),
         site.fit,
         config.inversion,
@@ -213,39 +214,33 @@ def _invert(
         transform=registry.transforms[config.constraints.transform],
         solver=registry.solvers[config.inversion.solver],
         trainer=config.trainer,
-        logger=logger,
-        callbacks=registry.callbacks(run),
-        checkpoints=folder / "checkpoints",
+        logger=job.logger,
+        callbacks=registry.callbacks(job.run),
+        checkpoints=job.folder / "checkpoints",
         ckpt_path=ckpt_path,
     )
 
 
-def _write(
-    config: FitConfig,
-    registry: Registry,
-    inputs: Inputs,
-    run: RunInfo,
-    folder: Path,
-    logger: Logger | bool,
-    result: InversionResult,
-) -> dict[str, Any]:
+def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
+    """Write everything that the fit leaves, and return its metrics."""
+    config, inputs = job.config, job.inputs
     again = None
     if config.resimulate is not None:
-        again = _resimulate(config.resimulate, registry, result.table, result.optimum, inputs.site, inputs.surrogate)
+        again = _resimulate(config.resimulate, job.registry, result.table, result.optimum, inputs.site, inputs.surrogate)
     metrics = write_results(
-        folder,
+        job.folder,
         result,
         inputs.site,
         inputs.sealed,
         config_text=config.text,
-        provenance=_provenance(config, run, inputs.surrogate),
+        provenance=_provenance(config, job.run, inputs.surrogate),
         resimulated=again,
         spec=inputs.surrogate.spec,
         verdicts=inputs.verdicts,
     )
-    save_figures(folder)
-    _show_outcome(config, logger, inputs.site, result, metrics)
-    write_report(folder, list(registry.report_sections.values()))
+    save_figures(job.folder)
+    _show_outcome(config, job.logger, inputs.site, result, metrics)
+    write_report(job.folder, list(job.registry.report_sections.values()))
     return metrics
 
 
@@ -311,6 +306,14 @@ def _run_folder(config: FitConfig) -> Path:
     folder = open_run_folder(Path(os.path.normpath(config.logs)), config.name)
     os.environ[_FOLDER_VARIABLE] = str(folder)
     return folder
+
+
+def _logger(config: FitConfig, folder: Path) -> Logger | bool:
+    """Return the logger that the config names, or TensorBoard in the run's folder."""
+    if config.logger is not None and config.logger is not True:
+        return config.logger
+    version = int(folder.name.removeprefix("version_"))
+    return TensorBoardLogger(folder.parent.parent, name=config.name, version=version, default_hp_metric=False)
 
 
 def _checkpoint(config: FitConfig) -> Path | None:
