@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -103,6 +104,7 @@ def _silence_lightning() -> None:
     """Hide banners about devices and tips; Lightning resets its loggers when it is imported, so this comes after."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own use of a name that torch has deprecated
 
 
 def _split_options(arguments: list[str]) -> tuple[Options, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 
@@ -43,5 +44,5 @@ def check(argv: list[str], options: Options) -> int:
 def train(argv: list[str], options: Options) -> int:
     """Train a surrogate, and say where it is."""
     folder = run_train(parse_train(argv, options.trust))
-    print(f"Surrogate: {folder}")
+    print(f"Surrogate: {os.path.relpath(folder)}")
     return OK
