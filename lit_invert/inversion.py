@@ -102,6 +102,8 @@ def invert(
         ConfigError: If settings contradict each other.
         DivergenceError: If the loss is not finite at the prior.
     """
+    if _converts_weights(trainer or {}):
+        surrogate = copy.deepcopy(surrogate)  # the caller's own stays as it is
     problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
     scored = None if select is None else _scored(select, surrogate.spec.warmup_days)
     place = surrogate.spec.output_names.index(settings.target_variable)
@@ -129,6 +131,12 @@ def invert(
     theta = best.theta if best.theta is not None else module.theta.detach()
     status, message = _outcome(driver, divergence, driver.early_stopping_callback)
     return _result(module, theta.cpu(), status, message, history, best, clipping is not None, monitor, seconds)
+
+
+def _converts_weights(arguments: Mapping[str, Any]) -> bool:
+    """Say whether the Trainer's precision changes the type of the module itself, as `64-true` does and `bf16-mixed` does not."""
+    precision = str(arguments.get("precision") or "32-true")
+    return not precision.startswith("32") and not precision.endswith("mixed")
 
 
 def build_problem(

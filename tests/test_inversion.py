@@ -259,10 +259,12 @@ def test_a_solver_with_a_line_search_keeps_the_best_too(twin):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
-def test_every_precision_improves_the_fit(twin, precision):
+def test_every_precision_improves_the_fit_and_leaves_the_surrogate(twin, precision):
+    before = weights_hash(twin.surrogate.network)
     result = run(twin, settings(max_iters=100), trainer={**QUIET, "precision": precision})
     assert result.loss_optimum["loss/total"] < 0.05 * result.loss_prior["loss/total"]
     assert math.isfinite(result.loss_optimum["loss/total"])
+    assert weights_hash(twin.surrogate.network) == before
 
 
 def test_fast_dev_run_makes_one_iteration(twin, tmp_path):
