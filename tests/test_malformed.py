@@ -188,6 +188,7 @@ CASES: list[tuple[str, Break, str]] = [
     ("python tag", add("resimulate: !!python/name:os.system\n"), r"python/name"),
     # keys
     ("unknown key", add("nme: toy\n"), r"config\.yaml:\d+: unknown key `nme`\. Did you mean `name`\?"),
+    ("block of a plugin that is not there", add("kelp: {depth: 3}\n"), r"unknown key `kelp`\..*install or enable that plugin"),
     ("unknown nested key", config("lr: 0.05", "lrr: 0.05"), r"unknown key `inversion\.lrr`\. Did you mean `inversion\.lr`"),
     ("key in the wrong block", add("max_iters: 3\n"), r"unknown key `max_iters`\. Did you mean `inversion\.max_iters`"),
     ("unknown trainer key", config("accelerator: cpu", "acelerator: cpu"), r"Did you mean `trainer\.accelerator`"),

@@ -131,10 +131,17 @@ def _check_block(file: ConfigFile, values: Mapping[Any, Any], prefix: str, defau
                 raise ConfigError(f"{place}: `{key}`: expected a block of keys, found {_show(value)}.")
             _check_block(file, value, f"{key}.", defaults, blocks)
         elif known not in defaults:
-            raise ConfigError(f"{place}: unknown key `{key}`.{suggest_key(key, [*defaults, *blocks])}")
+            plugin = (
+                " If it is a plugin's block, install or enable that plugin: `lit-invert plugins`." if _is_top(key, value) else ""
+            )
+            raise ConfigError(f"{place}: unknown key `{key}`.{suggest_key(key, [*defaults, *blocks])}{plugin}")
         elif value is None and defaults[known] is not None:
             default = _show(defaults[known])
             raise ConfigError(f"{place}: `{key}` is empty (null). Give it a value, or leave it out for the default, {default}.")
+
+
+def _is_top(key: str, value: Any) -> bool:
+    return isinstance(value, dict) and "." not in key
 
 
 def _show(value: Any) -> str:
