@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,8 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
     job = _Job(config, registry, inputs, run, folder, _logger(config, folder))
     try:
-        registry.run_started(run)
+        if _is_first_process():
+            registry.run_started(run)
         result = _invert(job, ckpt_path)
         if not _is_first_process():
             return None
@@ -183,7 +185,7 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     except Exception as error:
         if _is_first_process():
             write_status(folder, InversionStatus.FAILED, str(error))
-        registry.run_failed(run, error)
+            registry.run_failed(run, error)
         raise
     registry.run_finished(run)
     return FitOutcome(folder, result, metrics, inputs.verdicts)
@@ -301,8 +303,8 @@ def _is_first_process() -> bool:
 
 def _run_folder(config: FitConfig) -> Path:
     """Open this run's folder, or return the one that the first process of a multi-device run has opened."""
-    if not _is_first_process() and _FOLDER_VARIABLE in os.environ:
-        return Path(os.environ[_FOLDER_VARIABLE])
+    if not _is_first_process():  # under torchrun nobody could tell it; it writes nothing
+        return Path(os.environ.get(_FOLDER_VARIABLE) or tempfile.mkdtemp(prefix="lit-invert-"))
     folder = open_run_folder(Path(os.path.normpath(config.logs)), config.name)
     os.environ[_FOLDER_VARIABLE] = str(folder)
     return folder
@@ -310,6 +312,8 @@ def _run_folder(config: FitConfig) -> Path:
 
 def _logger(config: FitConfig, folder: Path) -> Logger | bool:
     """Return the logger that the config names, or TensorBoard in the run's folder."""
+    if not _is_first_process():
+        return False
     if config.logger is not None and config.logger is not True:
         return config.logger
     version = int(folder.name.removeprefix("version_"))

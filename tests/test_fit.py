@@ -249,6 +249,16 @@ def test_two_devices_give_the_same_answer_and_one_folder(config_path, tmp_path):
     assert two.to_numpy() == pytest.approx(one.to_numpy(), rel=1e-5)
 
 
+def test_a_second_process_that_nobody_told_writes_nothing(config_path, tmp_path, monkeypatch):
+    """As under torchrun, where processes do not start each other: rank 1 fits along and leaves results and events to rank 0."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("LIT_INVERT_RUN_FOLDER", raising=False)
+    recorder = Recorder()
+    assert run(config_path, registry=with_plugin(recorder)) is None
+    assert recorder.events == []
+    assert not (tmp_path / "logs").exists()
+
+
 def test_the_run_can_be_opened_again(config_path):
     outcome = run(config_path)
     again = read_run(outcome.folder)
