@@ -63,10 +63,10 @@ def build_trainer(
             "give one of them, or the same number."
         )
     _check_steps(given)
-    _check_monitors(given.get("callbacks"))
     logger = given.pop("logger", logger)
     own = given.pop("callbacks", [])
     own = list(own) if isinstance(own, (list, tuple)) else [own]
+    _check_monitors(own)
     if any(isinstance(callback, EarlyStopping) for callback in own):  # the user's takes the place of ours
         callbacks = [callback for callback in callbacks if not isinstance(callback, EarlyStopping)]
     writes = bool(given.get("enable_checkpointing", True)) and not given.get("fast_dev_run")
@@ -91,9 +91,9 @@ def build_trainer(
     return Trainer(**{**defaults, **given}, max_steps=steps, callbacks=[*callbacks, *own], logger=logger)
 
 
-def _check_monitors(callbacks: Any) -> None:
+def _check_monitors(callbacks: Sequence[Callback]) -> None:
     """Check that what the user's callbacks watch is logged; Lightning would say so only in the middle of a run."""
-    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+    for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and monitor is not None and monitor not in LOGGED:
             raise ConfigError(f"`trainer.callbacks`: {type(callback).__name__} watches {monitor!r}.{suggest(monitor, LOGGED)}")

@@ -105,7 +105,7 @@ def invert(
     if _converts_weights(trainer or {}):
         surrogate = copy.deepcopy(surrogate)  # the caller's own stays as it is
     problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
-    scored = None if select is None else _scored(select, surrogate.spec.warmup_days)
+    scored = None if select is None else _tensors(select, surrogate.spec.warmup_days)
     place = surrogate.spec.output_names.index(settings.target_variable)
     has_select = scored is not None and bool(scored[1][..., place].any())
     monitor = choose_monitor(settings.early_stopping.monitor, has_select)
@@ -163,10 +163,7 @@ def build_problem(
             raise ConfigError(f"`inversion.output_weights`: {name!r} is not an output of the surrogate.{suggest(name, outputs)}")
     dtype = torch.get_default_dtype()
     space = ParameterSpace(table, transform(surrogate.static_scaler, copy.deepcopy(table.bounds).to(dtype)))
-    observed, mask = _tensors(fit)
-    if not settings.use_mask:
-        mask = torch.isfinite(observed)
-    mask[:, : surrogate.spec.warmup_days] = False
+    observed, mask = _tensors(fit, surrogate.spec.warmup_days, settings.use_mask)
     if not bool(mask[..., outputs.index(target)].any()):
         raise ConfigError(
             f"no observed day of {target!r} is left for the fit: the mask is empty after "
@@ -200,17 +197,12 @@ def _own_solver(name: str) -> Solver:
     return solvers[name]
 
 
-def _scored(select: Observations, warmup_days: int) -> tuple[Tensor, Tensor]:
-    """Return values and mask of the `select` days without the warm-up."""
-    values, mask = _tensors(select)
+def _tensors(observations: Observations, warmup_days: int, use_mask: bool = True) -> tuple[Tensor, Tensor]:
+    """Return values and the mask of the days that count, as (1, T, V)-dim tensors."""
+    values = torch.as_tensor(observations.values, dtype=torch.get_default_dtype()).unsqueeze(0)
+    mask = torch.tensor(observations.mask).unsqueeze(0) if use_mask else torch.isfinite(values)
     mask[:, :warmup_days] = False
     return values, mask
-
-
-def _tensors(observations: Observations) -> tuple[Tensor, Tensor]:
-    """Return values and mask as (1, T, V)-dim tensors."""
-    values = torch.as_tensor(observations.values, dtype=torch.get_default_dtype())
-    return values.unsqueeze(0), torch.tensor(observations.mask).unsqueeze(0)
 
 
 def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:

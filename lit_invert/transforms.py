@@ -65,12 +65,18 @@ class Scaler(nn.Module):
 
     def to_scaled(self, physical: Tensor) -> Tensor:
         """Map physical values (..., P) to the surrogate's normalised input."""
-        value = torch.where(self.log, physical.clamp_min(torch.finfo(physical.dtype).tiny).log(), physical)
-        return (value - self.mean) / self.std
+        return (self.to_line(physical) - self.mean) / self.std
 
     def to_physical(self, scaled: Tensor) -> Tensor:
         """Map normalised values (..., P) back to physical units."""
-        value = scaled * self.std + self.mean
+        return self.from_line(scaled * self.std + self.mean)
+
+    def to_line(self, physical: Tensor) -> Tensor:
+        """Take the logarithm where the spec says so: equal steps are equal ratios there."""
+        return torch.where(self.log, physical.clamp_min(torch.finfo(physical.dtype).tiny).log(), physical)
+
+    def from_line(self, value: Tensor) -> Tensor:
+        """Undo `to_line`."""
         # exp only where it is meant: a large linear value would overflow there and poison the gradient of `where`.
         return torch.where(self.log, torch.where(self.log, value, 0.0).exp(), value)
 
@@ -211,22 +217,15 @@ class SigmoidTransform(Transform):
 
     def _interval(self, physical: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.bounds.resolve(physical)
-        return self._to_line(lower), self._to_line(upper)
-
-    def _to_line(self, physical: Tensor) -> Tensor:
-        tiny = torch.finfo(physical.dtype).tiny
-        return torch.where(self.scaler.log, physical.clamp_min(tiny).log(), physical)
-
-    def _from_line(self, value: Tensor) -> Tensor:
-        return torch.where(self.scaler.log, torch.where(self.scaler.log, value, 0.0).exp(), value)
+        return self.scaler.to_line(lower), self.scaler.to_line(upper)
 
     def to_physical(self, theta: Tensor) -> Tensor:
         """Squash theta between the bounds; parameters that bound others first."""
         share = torch.sigmoid(theta)
-        lower, upper = self._to_line(self.bounds.lower), self._to_line(self.bounds.upper)
+        lower, upper = self.scaler.to_line(self.bounds.lower), self.scaler.to_line(self.bounds.upper)
         finite_lower = torch.where(torch.isfinite(lower), lower, 0.0)
         finite_upper = torch.where(torch.isfinite(upper), upper, 1.0)
-        physical = self._from_line(finite_lower + (finite_upper - finite_lower) * share)
+        physical = self.scaler.from_line(finite_lower + (finite_upper - finite_lower) * share)
         for i in self.bounds.dependent:
             low, up = self._interval(physical)
             line = low[..., i] + (up[..., i] - low[..., i]) * share[..., i]
@@ -237,7 +236,7 @@ class SigmoidTransform(Transform):
         """Logit of the place between the bounds, kept a millionth away from each."""
         lower, upper = self._interval(physical)
         width = (upper - lower).clamp_min(torch.finfo(physical.dtype).tiny)
-        return torch.logit((self._to_line(physical) - lower) / width, eps=_EDGE)
+        return torch.logit((self.scaler.to_line(physical) - lower) / width, eps=_EDGE)
 
 
 class LowerBoundTransform(Transform):

@@ -161,7 +161,7 @@ def test_a_broken_promise_of_a_transform_is_named(methods, message):
 def test_infinite_theta_on_a_bound_is_named():
     def to_theta(transform, physical):
         lower, upper = transform._interval(physical)
-        return torch.logit((transform._to_line(physical) - lower) / (upper - lower))
+        return torch.logit((transform.scaler.to_line(physical) - lower) / (upper - lower))
 
     with pytest.raises(AssertionError, match=r"theta of a prior on its lower bounds is .*inf.*, not finite"):
         check_constraint(_transform("odd", to_theta=to_theta))
