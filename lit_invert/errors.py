@@ -39,6 +39,10 @@ class ShapeError(LitInvertError, ValueError):
     """Two arrays that belong together differ in shape."""
 
 
+class KernelError(LitInvertError):
+    """A compiled kernel cannot be built or used here; the plain path can."""
+
+
 class TrustError(LitInvertError):
     """An artefact or an import could execute code and was not trusted by the user."""
 

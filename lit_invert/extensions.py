@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from .objective import Objective
     from .problem import InversionProblem
     from .sites import Site
+    from .solvers import BoundedSolver, Stopping
     from .trust import Trust
 
 #: Version of the hooks. A plugin states the one that it was written for as `HOOK_API = 1` in its module.
@@ -43,12 +47,28 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Solver:
-    """A way to move theta: builds an optimiser that takes one step an iteration."""
+    """A way to move theta: builds an optimiser that takes one step an iteration.
+
+    Exactly one of the two builders is given: for an optimiser that wants gradients and a learning rate, or for one that asks an
+    objective for what it needs, keeps the bounds itself and knows when it has finished.
+    """
 
     name: str
-    build: Callable[[list[nn.Parameter], float], Optimizer]
+    build: Callable[[list[nn.Parameter], float], Optimizer] | None = None
     """From the parameters and the learning rate to the optimiser."""
     summary: str = ""
+    build_over: Callable[[list[nn.Parameter], Objective, Stopping], BoundedSolver] | None = None
+    """From the parameters, the objective and the tolerances to the optimiser."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one builder.
+
+        Raises:
+            ConfigError: If there are two, or none.
+        """
+        if (self.build is None) == (self.build_over is None):
+            found = "none" if self.build is None else "both"
+            raise ConfigError(f"solver {self.name!r}: expected one of `build` and `build_over`, found {found}.")
 
 
 @dataclass(frozen=True)

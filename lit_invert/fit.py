@@ -36,6 +36,7 @@ from .resimulation import resimulate
 from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results, write_status
 from .settings import InversionSettings
 from .sites import DataSettings, SealedObservations, Site, read_site
+from .solvers import AUTO
 from .surrogates.base import FrozenSurrogate, file_hash
 from .surrogates.loaders import load_surrogate
 from .trust import Trust
@@ -132,7 +133,7 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
     site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     for name, known, key in (
         (config.constraints.transform, registry.transforms, "constraints.transform"),
-        (config.inversion.solver, registry.solvers, "inversion.solver"),
+        (config.inversion.solver, {AUTO, *registry.solvers}, "inversion.solver"),
         (config.resimulate, registry.process_models, "resimulate"),
     ):
         if name is not None and name not in known:
@@ -214,7 +215,7 @@ def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
         select=site.select,
         terms=registry.guard_terms(config.loss_terms),
         transform=registry.transforms[config.constraints.transform],
-        solver=registry.solvers[config.inversion.solver],
+        solver=registry.solvers.get(config.inversion.solver),
         trainer=config.trainer,
         logger=job.logger,
         callbacks=registry.callbacks(job.run),

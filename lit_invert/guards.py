@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .errors import LitInvertError, PluginError
 from .hookspecs import PROJECT
-from .losses import Evaluation, LossTerm
+from .losses import Evaluation, LossTerm, Tangent
 from .parameters import ParameterSpace
 
 
@@ -177,6 +177,38 @@ class GuardedTerm(LossTerm):
             raise self.plugin.error(self._place, fault)
         checked: Tensor = value
         return checked
+
+    def residuals(self, evaluation: Evaluation) -> Tensor | None:
+        """Return the term's residuals, checked, a (B, N)-dim tensor, or None.
+
+        Raises:
+            PluginError: If the term raises, or the squares do not sum to its value.
+        """
+        with attributed(self.plugin, self._place):
+            residuals, value = self.term.residuals(evaluation), self.term(evaluation)
+        if residuals is None:
+            return None
+        if not isinstance(residuals, Tensor) or residuals.dim() != 2 or len(residuals) != len(value):
+            found = tuple(residuals.shape) if isinstance(residuals, Tensor) else type(residuals).__name__
+            raise self.plugin.error(self._place, f"its residuals are {found}, expected a tensor of shape ({len(value)}, any).")
+        if not torch.allclose(residuals.square().sum(-1), value, rtol=1e-3, equal_nan=True):
+            raise self.plugin.error(
+                self._place,
+                f"its residuals' squares sum to {residuals.square().sum(-1)[0].item()!r}, its value is {value[0].item()!r}; "
+                "expected the same, without the weight.",
+            )
+        return residuals
+
+    def push_residuals(self, evaluation: Evaluation, tangent: Tangent) -> Tensor:
+        """Return the derivative of the residuals along K directions, (B, N, K)."""
+        with attributed(self.plugin, self._place):
+            pushed: Tensor = self.term.push_residuals(evaluation, tangent)
+        return pushed
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the term declares residuals."""
+        return self.term.has_residuals
 
     @property
     def _place(self) -> str:

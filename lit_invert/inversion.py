@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,25 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from torch import Tensor
+from torch import Tensor, nn
 
-from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
+from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence, StopWhenFinished
 from .datamodule import InversionData
-from .driving import METRICS, WATCHED, build_early_stopping, build_trainer, choose_monitor, fitting
+from .driving import LOG_EVERY, METRICS, WATCHED, build_early_stopping, build_trainer, choose_monitor, computing, fitting
 from .errors import ConfigError, suggest
 from .extensions import Solver
 from .losses import LossTerm, Misfit, Prior
 from .module import InversionModule
+from .objective import Objective
 from .observations import Observations
 from .parameters import ParameterSpace, ParameterTable
 from .problem import InversionProblem, Loss
+from .problem_objective import ProblemObjective
 from .results import InversionResult, InversionStatus
 from .settings import InversionSettings
-from .solvers import SOLVERS
+from .simulators import Simulator
+from .solvers import AUTO, SOLVERS, BoundedSolver, Stopping, choose_solver
+from .starting import find_start
 from .surrogates.base import Forcing, FrozenSurrogate
 from .transforms import ScaledTransform, Transform
 
@@ -109,27 +115,31 @@ def invert(
     place = surrogate.spec.output_names.index(settings.target_variable)
     has_select = scored is not None and bool(scored[1][..., place].any())
     monitor = choose_monitor(settings.early_stopping.monitor, has_select)
-    module = InversionModule(
-        problem,
-        problem.space.to_theta(problem.space.prior).unsqueeze(0),
-        (solver or _own_solver(settings.solver)).build,
-        settings.lr,
-        settings.target_variable,
-        scored if has_select else None,
-    )
-    clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
-    best, history, divergence = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence()
-    stopping = build_early_stopping(settings.early_stopping, monitor)
-    own = [clipping, divergence, best, history, LogToTensorBoard(clipping), stopping]
-    hooked = [c for c in own if c is not None] + list(callbacks)
-    driver = build_trainer(settings, trainer or {}, hooked, logger, checkpoints, monitor, resumes=ckpt_path is not None)
-    _check_strategy(driver)
+    solver, why = _choose_solver(solver, settings, problem)
     start = time.perf_counter()
+    module, how = _module(problem, solver, settings, scored if has_select else None, resumes=ckpt_path is not None)
+    clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
+    best, history, divergence, finish = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence(), StopWhenFinished()
+    stopping = build_early_stopping(settings.early_stopping, monitor)
+    own = [clipping, divergence, best, history, LogToTensorBoard(clipping), finish, stopping]
+    hooked = [c for c in own if c is not None] + list(callbacks)
+    driver = build_trainer(
+        settings,
+        trainer or {},
+        hooked,
+        logger,
+        checkpoints,
+        monitor,
+        resumes=ckpt_path is not None,
+        log_every=LOG_EVERY if module.objective is None else 1,
+    )
+    _check_strategy(driver)
     with fitting(settings.cpu_threads):
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
     theta = best.theta if best.theta is not None else module.theta.detach()
-    status, message = _outcome(driver, divergence, driver.early_stopping_callback)
+    status, message = _outcome(driver, divergence, finish, driver.early_stopping_callback)
+    message = "; ".join(part for part in (message, how, why) if part)
     return _result(module, theta.cpu(), status, message, history, best, clipping is not None, monitor, seconds)
 
 
@@ -178,6 +188,12 @@ def build_problem(
         mask,
         default_terms(settings, terms),
         None if sigma is None else torch.where(mask, sigma, 1.0),
+        partial(
+            Simulator,
+            kernel=settings.kernel,
+            arithmetic=settings.arithmetic,
+            threads=settings.kernel_threads,
+        ),
     )
 
 
@@ -190,11 +206,45 @@ def _check_strategy(driver: Trainer) -> None:
         )
 
 
-def _own_solver(name: str) -> Solver:
+def _choose_solver(solver: Solver | None, settings: InversionSettings, problem: InversionProblem) -> tuple[Solver, str]:
+    """Return the solver, and why it was chosen where nobody named it."""
+    if solver is not None:
+        return solver, ""
+    name, why = settings.solver, ""
+    if name == AUTO:
+        free = int((~problem.space.table.fixed).sum())
+        name, why = choose_solver(free, any(term.has_residuals for term in problem.loss_terms))
+        why = f"{name} was chosen for {why}"
     solvers = {solver.name: solver for solver in SOLVERS}
     if name not in solvers:
-        raise ConfigError(f"`inversion.solver`: {name!r} is not one of ours.{suggest(name, solvers)}")
-    return solvers[name]
+        raise ConfigError(f"`inversion.solver`: {name!r} is not one of ours.{suggest(name, [*solvers, AUTO])}")
+    return solvers[name], why
+
+
+def _module(
+    problem: InversionProblem,
+    solver: Solver,
+    settings: InversionSettings,
+    select: tuple[Tensor, Tensor] | None,
+    resumes: bool,
+) -> tuple[InversionModule, str]:
+    """Return the module at its start, and how that start was found."""
+    theta, how = problem.space.to_theta(problem.space.prior).unsqueeze(0), ""
+    if solver.build is not None:
+        return InversionModule(problem, theta, solver.build, settings.lr, settings.target_variable, select), how
+    assert solver.build_over is not None
+    objective = ProblemObjective(problem, settings.clip_raw_params.enabled)
+    stopping = Stopping(**asdict(settings.convergence))
+    build_over = solver.build_over
+
+    def build(parameters: list[nn.Parameter], over: Objective) -> BoundedSolver:
+        return build_over(parameters, over, stopping)
+
+    if not resumes:
+        with computing(settings.cpu_threads):
+            theta, how = find_start(objective, build, settings.starts, settings.coarse_start)
+    target = settings.target_variable
+    return InversionModule(problem, theta, lambda p, _: build(p, objective), settings.lr, target, select, objective), how
 
 
 def _tensors(observations: Observations, warmup_days: int, use_mask: bool = True) -> tuple[Tensor, Tensor]:
@@ -211,13 +261,17 @@ def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
     return forcing.to(dtype).unsqueeze(0)
 
 
-def _outcome(driver: Trainer, divergence: StopOnDivergence, stopping: EarlyStopping | None) -> tuple[InversionStatus, str]:
+def _outcome(
+    driver: Trainer, divergence: StopOnDivergence, finish: StopWhenFinished, stopping: EarlyStopping | None
+) -> tuple[InversionStatus, str]:
     """Say how the fit ended, as a status and the numbers behind it."""
     step = driver.global_step
     if divergence.reason is not None:
         return InversionStatus.DIVERGED, f"{divergence.reason}; the best iterate before that is kept"
     if driver.interrupted:
         return InversionStatus.INTERRUPTED, f"stopped by the user after {step} iterations"
+    if finish.reason is not None:
+        return InversionStatus.CONVERGED, finish.reason
     if stopping is not None and stopping.stopped_epoch > 0:
         return InversionStatus.EARLY_STOPPED, (
             f"{WATCHED.get(stopping.monitor, stopping.monitor)} did not fall for {stopping.patience} epochs; "

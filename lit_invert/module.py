@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .errors import ConfigError, SurrogateError
 from .losses.misfit import masked_mean_square
 from .problem import InversionProblem, Loss
+from .problem_objective import ProblemObjective
+from .solvers import BoundedSolver
 
 _HASH_KEY, _SPACE_KEY = "surrogate_sha256", "theta_space"
 
@@ -27,6 +30,7 @@ class InversionModule(LightningModule):
         lr: Learning rate.
         target: Name of the flux whose RMSE is shown and selected on.
         select: Observed fluxes and their mask on the `select` days, each (1 or B, T, V) [gC m-2 d-1]; None if there are none.
+        objective: The problem as the optimiser asks it, where the optimiser does.
     """
 
     select_observed: Tensor
@@ -40,12 +44,13 @@ class InversionModule(LightningModule):
         lr: float,
         target: str = "nep",
         select: tuple[Tensor, Tensor] | None = None,
+        objective: ProblemObjective | None = None,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold theta alone
         self.problem = problem
         self.theta = nn.Parameter(theta.clone())
-        self.lr, self._build_optimizer = lr, build_optimizer
+        self.lr, self._build_optimizer, self.objective = lr, build_optimizer, objective
         self.target = target
         self._place = problem.surrogate.spec.output_names.index(target)
         self.has_select = select is not None
@@ -56,6 +61,14 @@ class InversionModule(LightningModule):
         self.last_loss: Loss | None = None
         #: The RMSE of each member on the `select` days when it was last looked at, for callbacks.
         self.last_select: Tensor | None = None
+        self._watched: set[str | None] = set()
+        self._is_watched_always = False
+
+    def on_fit_start(self) -> None:
+        """Note what callbacks watch, and whether one of them looks inside an epoch: a checkpoint every so many steps."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        self._watched = {getattr(callback, "monitor", None) for callback in callbacks}
+        self._is_watched_always = any(isinstance(c, ModelCheckpoint) and c.every_n_epochs == 0 for c in callbacks)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Forget the last iteration."""
@@ -63,14 +76,44 @@ class InversionModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the summed loss of all members, whose gradient keeps the members apart."""
-        loss: Loss = self.problem(self.theta)
+        if self.objective is not None:
+            total, loss = self._look(self.objective)
+        else:
+            loss = self.problem(self.theta)
+            total = loss.total.sum()
         if self.last_loss is None:  # a solver with a line search comes here again, at other thetas
             self.last_loss = loss
-        total = loss.total.sum()
-        self.log("loss/total", total.detach(), prog_bar=True, batch_size=1)
-        rmse = self._rmse(loss.evaluation.simulated.detach(), self.problem.observed, self.problem.mask)
-        self.log("fit/rmse", rmse.min(), prog_bar=True, batch_size=1)
+            if self._is_watched_always or is_due(self.trainer, self.trainer.global_step + 1):
+                self._log_fit({"loss/total", "fit/rmse"})
         return total
+
+    def _look(self, objective: ProblemObjective) -> tuple[Tensor, Loss]:
+        """Return the loss as its tangent plane: the solver has value and gradient already, and backward costs nothing."""
+        solver = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(solver, BoundedSolver)
+        value, gradient = solver.look()
+        loss = objective.loss_at(self.theta.detach())
+        return value.sum() + ((self.theta - self.theta.detach()) * gradient).sum(), loss
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the callbacks that watch the fit of the last iteration."""
+        self._log_fit(self._watched)
+
+    def on_validation_epoch_end(self) -> None:
+        """Tell those that look right after validation, before the epoch has ended."""
+        self._log_fit(self._watched)
+
+    def _log_fit(self, names: Container[str | None]) -> None:
+        """Give the progress bar and callbacks the numbers of this iteration; loggers have them from `LogToTensorBoard`.
+
+        Each number costs Lightning half a millisecond or more, so only those that somebody sees are given.
+        """
+        if self.last_loss is None:
+            return
+        if "loss/total" in names:
+            self.log("loss/total", self.last_loss.total.detach().sum(), prog_bar=True, logger=False, batch_size=1)
+        if "fit/rmse" in names:
+            self.log("fit/rmse", self.fit_rmse(self.last_loss).min(), prog_bar=True, logger=False, batch_size=1)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the RMSE on the `select` days, that of the best member; without such days there is nothing to look at."""
@@ -80,9 +123,25 @@ class InversionModule(LightningModule):
         self.log("select/rmse", self.last_select.min(), prog_bar=True, batch_size=1, sync_dist=True)
 
     @torch.no_grad()
+    def fit_rmse(self, loss: Loss) -> Tensor:
+        """Return the target's RMSE on the `fit` days, a (B,)-dim tensor [gC m-2 d-1]."""
+        return self._rmse(loss.evaluation.simulated, self.problem.observed, self.problem.mask)
+
+    @torch.no_grad()
     def select_rmse(self) -> Tensor:
         """Return the target's RMSE on the `select` days at the present theta, a (B,)-dim tensor [gC m-2 d-1]."""
-        return self._rmse(self.problem.simulate(self.theta), self.select_observed, self.select_mask)
+        return self.select_rmse_of(self.loss_here())
+
+    @torch.no_grad()
+    def select_rmse_of(self, loss: Loss) -> Tensor:
+        """Return the same where a loss has been computed."""
+        return self._rmse(loss.evaluation.simulated, self.select_observed, self.select_mask)
+
+    @torch.no_grad()
+    def loss_here(self) -> Loss:
+        """Return the loss at the present theta."""
+        theta = self.theta.detach()
+        return self.problem(theta) if self.objective is None else self.objective.loss_at(theta)
 
     def _rmse(self, simulated: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
         place = self._place
@@ -101,6 +160,17 @@ class InversionModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse theta of another surrogate, or in other coordinates; see :func:`check_checkpoint`."""
         check_checkpoint(checkpoint, self.problem)
+
+
+def is_due(trainer: Trainer, step: int) -> bool:
+    """Say whether `trainer.log_every_n_steps` shows the iteration that makes so many steps; 0 shows none.
+
+    Args:
+        trainer: The Trainer.
+        step: Steps after the iteration, from 1.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], problem: InversionProblem) -> None:

@@ -13,13 +13,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .errors import ParameterTableError, suggest
-from .transforms import Bounds, Scaler, Transform
+from .transforms import Bounds, ScaledTransform, Scaler, Transform
 
 _SYNONYMS = {"default": "prior", "sd": "prior_sd", "meaning": "description"}
 _REQUIRED = ("name", "min", "max")
@@ -101,6 +101,21 @@ class ParameterTable:
         )
 
 
+class ParameterTangents(NamedTuple):
+    """Derivatives along each of the K free components of theta."""
+
+    free: Tensor
+    """Places of the free parameters, (K,)."""
+    physical: Tensor
+    """(B, K, P), in the table's units."""
+    scaled: Tensor
+    """(B, K, P) [-]."""
+    lower: Tensor
+    """Of the lower bounds, (B, K, P); not zero where one names another parameter."""
+    upper: Tensor
+    """Of the upper bounds, likewise."""
+
+
 class ParameterSpace(nn.Module):
     """The one place where theta becomes physical and scaled parameters, and comes back.
 
@@ -147,6 +162,37 @@ class ParameterSpace(nn.Module):
     def to_theta(self, physical: Tensor) -> Tensor:
         """Map physical values (..., P) to theta."""
         return self.transform.to_theta(physical)
+
+    def push(self, theta: Tensor) -> ParameterTangents:
+        """Return how the parameters change with each free component of theta (B, P)."""
+        free = (~self._fixed).nonzero().flatten()
+        if isinstance(self.transform, ScaledTransform):
+            scaled = torch.eye(len(self._fixed), dtype=theta.dtype, device=theta.device)[free].expand(len(theta), -1, -1)
+            slope = torch.where(self.scaler.log, self.to_physical(theta), 1.0) * self.scaler.std
+            physical = scaled * slope[:, None]
+        else:
+
+            def both(theta: Tensor) -> tuple[Tensor, Tensor]:
+                physical = self.to_physical(theta)
+                return physical, self.scaler.to_scaled(physical)
+
+            physical, scaled = (j[..., free].transpose(1, 2) for j in torch.func.vmap(torch.func.jacfwd(both))(theta))
+        return ParameterTangents(free, physical, scaled, *self.bounds.push(physical))
+
+    def theta_bounds(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds in the coordinates of theta (B, P), at these parameters.
+
+        They are infinite where the transform keeps a bound by itself, and close around a fixed parameter.
+        """
+        lower, upper = torch.full_like(theta, -math.inf), torch.full_like(theta, math.inf)
+        if not self.transform.keeps_lower:
+            low, up = self.bounds.resolve(self.to_physical(theta))
+            lower = torch.where(torch.isfinite(low), self.to_theta(low), lower)
+            upper = torch.where(torch.isfinite(up), self.to_theta(up), upper)
+        elif not self.transform.keeps_upper:
+            _, up = self.bounds.resolve(self.to_physical(theta))
+            upper = torch.where(torch.isfinite(up), self.to_theta(up), upper)
+        return torch.where(self._fixed, theta, lower), torch.where(self._fixed, theta, upper)
 
     def project(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Clip in physical space and come back to theta.

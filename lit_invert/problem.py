@@ -8,15 +8,17 @@ asks this and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError, ShapeError
-from .losses.base import Evaluation, LossTerm
+from .losses.base import Evaluation, LossTerm, Tangent
 from .parameters import ParameterSpace
+from .simulators import Simulator
 from .surrogates.base import Forcing, FrozenSurrogate
 
 
@@ -45,6 +47,7 @@ class InversionProblem(nn.Module):
         mask: A boolean tensor of the same shape, true on the days of the `fit` role.
         terms: Loss terms with unique names.
         sigma: Standard deviation of each observation, same shape [gC m-2 d-1].
+        build_simulator: From surrogate and forcing to the simulator; the one that runs no kernel when omitted.
 
     Raises:
         ShapeError: If observations, mask and outputs do not fit together, or a used day is not finite.
@@ -64,32 +67,40 @@ class InversionProblem(nn.Module):
         mask: Tensor,
         terms: Sequence[LossTerm],
         sigma: Tensor | None = None,
+        build_simulator: Callable[[FrozenSurrogate, Forcing], Simulator] = Simulator,
     ) -> None:
         super().__init__()
-        self.surrogate, self.space = surrogate, space
+        self.space = space
         _check_names([term.name for term in terms])
         ordered = sorted(terms, key=lambda term: term.name)
         self.terms = nn.ModuleList(ordered)
-        self._hold("forcing", forcing)
-        self._hold("_prepared", surrogate.prepare(forcing))
+        self._drivers = sorted(forcing) if isinstance(forcing, dict) else None
+        for key, value in forcing.items() if isinstance(forcing, dict) else [("", forcing)]:
+            self.register_buffer(f"forcing:{key}", value, persistent=False)
+        self.simulator = build_simulator(surrogate, forcing)
         _check_observed(observed, mask, sigma, len(surrogate.spec.outputs))
         self.register_buffer("observed", torch.where(mask, observed, 0.0), persistent=False)
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("sigma", sigma, persistent=False)
 
-    def _hold(self, name: str, forcing: Forcing) -> None:
-        """Keep forcing as buffers, so that it follows the module from device to device."""
-        if isinstance(forcing, dict):
-            for key, value in forcing.items():
-                self.register_buffer(f"{name}:{key}", value, persistent=False)
-        else:
-            self.register_buffer(name, forcing, persistent=False)
+    @property
+    def surrogate(self) -> FrozenSurrogate:
+        """The frozen surrogate."""
+        return self.simulator.surrogate
 
-    def _held(self, name: str) -> Forcing:
-        buffers = dict(self.named_buffers(recurse=False, remove_duplicate=False))  # unscaled forcing is held twice
-        if name in buffers:
-            return buffers[name]
-        return {key.split(":", 1)[1]: value for key, value in buffers.items() if key.startswith(f"{name}:")}
+    @property
+    def forcing(self) -> Forcing:
+        """Drivers in physical units."""
+        if self._drivers is None:
+            return self.get_buffer("forcing:")
+        return {key: self.get_buffer(f"forcing:{key}") for key in self._drivers}
+
+    def first(self, days: int) -> InversionProblem:
+        """Return the problem of the first days alone; surrogate, space and terms are shared."""
+        shorter = copy.copy(self)
+        shorter._modules = {**self._modules, "simulator": self.simulator.first(days)}
+        shorter._buffers = {name: None if value is None else value[:, :days] for name, value in self._buffers.items()}
+        return shorter
 
     def simulate(self, theta: Tensor) -> Tensor:
         """Simulate the fluxes of each member.
@@ -102,8 +113,8 @@ class InversionProblem(nn.Module):
         """
         return self._simulate(self.space.scaler.to_scaled(self.space.to_physical(theta)))
 
-    def _simulate(self, scaled: Tensor) -> Tensor:
-        simulated: Tensor = self.surrogate(scaled, self._held("_prepared"))
+    def _simulate(self, scaled: Tensor, members: Tensor | None = None) -> Tensor:
+        simulated: Tensor = self.simulator(scaled, members)
         if simulated.shape[1] != self.observed.shape[1]:
             raise ShapeError(
                 f"the surrogate simulates {simulated.shape[1]} days but {self.observed.shape[1]} are observed. "
@@ -111,24 +122,45 @@ class InversionProblem(nn.Module):
             )
         return simulated
 
-    def evaluate(self, theta: Tensor) -> Evaluation:
+    def evaluate(self, theta: Tensor, members: Tensor | None = None) -> Evaluation:
         """Simulate and return all that a loss term may see.
 
         Args:
             theta: A (B, P)-dim tensor.
+            members: Which members of the problem these are, (B,); None: all, in order.
         """
+        physical = self.space.to_physical(theta)
+        scaled = self.space.scaler.to_scaled(physical)
+        return self._evaluation(physical, scaled, self._simulate(scaled, members), members)
+
+    def push(self, theta: Tensor, members: Tensor | None = None) -> tuple[Evaluation, Tangent, Tensor]:
+        """Evaluate, and push a tangent along each free component of theta forward.
+
+        Args:
+            theta: A (B, P)-dim tensor.
+            members: As in `evaluate`.
+
+        Returns:
+            The evaluation, its K tangents, and the places of the K free components.
+        """
+        theta = theta.detach()
+        physical, directions = self.space.to_physical(theta), self.space.push(theta)
+        scaled = self.space.scaler.to_scaled(physical)
+        simulated, pushed = self.simulator.push(scaled, directions.scaled, members)
+        tangent = Tangent(directions.scaled, directions.physical, directions.lower, directions.upper, pushed)
+        return self._evaluation(physical, scaled, simulated, members), tangent, directions.free
+
+    def _evaluation(self, physical: Tensor, scaled: Tensor, simulated: Tensor, members: Tensor | None) -> Evaluation:
         space = self.space
-        physical = space.to_physical(theta)
-        scaled = space.scaler.to_scaled(physical)
         lower, upper = space.bounds.resolve(physical)
         return Evaluation(
             scaled=scaled,
             physical=physical,
-            simulated=self._simulate(scaled),
-            observed=self.observed,
-            mask=self.mask,
-            sigma=self.sigma,
-            forcing=self._held("forcing"),
+            simulated=simulated,
+            observed=_rows(self.observed, members),
+            mask=_rows(self.mask, members),
+            sigma=None if self.sigma is None else _rows(self.sigma, members),
+            forcing=_forcing_rows(self.forcing, members),
             parameters=space.table.names,
             lower=lower,
             upper=upper,
@@ -138,19 +170,35 @@ class InversionProblem(nn.Module):
             drivers=tuple(v.name for v in self.surrogate.spec.drivers),
         )
 
-    def forward(self, theta: Tensor) -> Loss:
+    def forward(self, theta: Tensor, members: Tensor | None = None) -> Loss:
         """Return the loss of each member, term by term.
 
         Args:
             theta: A (B, P)-dim tensor.
+            members: As in `evaluate`.
         """
-        evaluation = self.evaluate(theta)
-        terms = {term.name: term(evaluation) for term in self._terms()}
-        weighted = {term.name: term.weight * terms[term.name] for term in self._terms()}
+        return self.loss_of(self.evaluate(theta, members))
+
+    def loss_of(self, evaluation: Evaluation) -> Loss:
+        """Return the loss of each member of an evaluation, term by term."""
+        terms = {term.name: term(evaluation) for term in self.loss_terms}
+        weighted = {term.name: term.weight * terms[term.name] for term in self.loss_terms}
         return Loss(torch.stack(list(weighted.values())).sum(0), terms, weighted, evaluation)
 
-    def _terms(self) -> list[LossTerm]:
+    @property
+    def loss_terms(self) -> list[LossTerm]:
+        """The terms, in order of their names."""
         return [term for term in self.terms if isinstance(term, LossTerm)]
+
+
+def _rows(values: Tensor, members: Tensor | None) -> Tensor:
+    return values if members is None or len(values) == 1 else values[members]
+
+
+def _forcing_rows(forcing: Forcing, members: Tensor | None) -> Forcing:
+    if isinstance(forcing, dict):
+        return {key: _rows(value, members) for key, value in forcing.items()}
+    return _rows(forcing, members)
 
 
 def _check_names(names: Sequence[str]) -> None:

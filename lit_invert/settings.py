@@ -31,6 +31,28 @@ class StopSettings:
 
 
 @dataclass
+class ConvergenceSettings:
+    """When `lbfgs`, `levenberg_marquardt` and `quasi_newton` have converged; each test alone is enough."""
+
+    gradient: float = 1e-5
+    """Largest fall of the loss that one parameter alone still promises, as the root of its share [-]."""
+    step: float = 1e-6
+    """Length of a step, as a share of theta [-]."""
+    loss: float = 1e-6
+    """Fall of the loss in each of two steps in a row, as a share of it [-]."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: If a tolerance is negative.
+        """
+        for name in ("gradient", "step", "loss"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`inversion.convergence.{name}` is {getattr(self, name)!r}, expected 0 or more.")
+
+
+@dataclass
 class InversionSettings:
     """How static parameters are inverted."""
 
@@ -49,7 +71,20 @@ class InversionSettings:
     clip_raw_params: ClipSettings = field(default_factory=ClipSettings)
     """Clipping in physical space."""
     solver: str = "adam"
-    """Name of the solver."""
+    """Name of the solver: `adam`, `adamw`, `lbfgs`, `levenberg_marquardt`, `quasi_newton`, a plugin's, or `auto`."""
+    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
+    """Tolerances of the solvers that know when they have converged."""
+    starts: int = 1
+    """Places to start from, for those solvers: the prior and draws from it, of which halving leaves the best."""
+    coarse_start: bool = True
+    """Whether those solvers take their first steps on the first years of a long record alone."""
+    kernel: Literal["auto", "native", "numba", "none"] = "auto"
+    """What runs an LSTM of this package on the CPU: compiled C, numba, PyTorch itself, or the fastest that works here."""
+    arithmetic: Literal["auto", "float32", "split", "bfloat16"] = "auto"
+    """Numbers of the compiled kernel's Jacobian; simulations and gradients are always float32. `auto`: the fastest that loses
+    nothing beside float32."""
+    kernel_threads: int = 0
+    """Threads of a kernel; 0 for one a processor that this process may use."""
     output_weights: dict[str, float] | None = None
     """Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default."""
     use_uncertainty: bool = True
@@ -75,6 +110,10 @@ class InversionSettings:
             raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
         if self.sigma_floor < 0:
             raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
+        if self.starts < 1:
+            raise ConfigError(f"`inversion.starts` is {self.starts!r}, expected 1 or more.")
+        if self.kernel_threads < 0:
+            raise ConfigError(f"`inversion.kernel_threads` is {self.kernel_threads!r}, expected 0 or more threads.")
         if self.cpu_threads < 0:
             raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
         if self.early_stopping.patience < 1:

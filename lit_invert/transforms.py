@@ -149,6 +149,16 @@ class Bounds(nn.Module):
                     upper[..., i] = physical[..., self.upper_from[i]]
         return lower, upper
 
+    def push(self, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how the bounds change along tangents (..., P) of the parameters: as the parameters that they name do."""
+        lower, upper = torch.zeros_like(tangents), torch.zeros_like(tangents)
+        for i in self.dependent:
+            if self.lower_from[i] >= 0:
+                lower[..., i] = tangents[..., self.lower_from[i]]
+            if self.upper_from[i] >= 0:
+                upper[..., i] = tangents[..., self.upper_from[i]]
+        return lower, upper
+
     def clip(self, physical: Tensor) -> Tensor:
         """Return the values moved into their bounds, those that bound others first."""
         clipped = torch.minimum(torch.maximum(physical, self.lower), self.upper)
@@ -171,6 +181,10 @@ class Transform(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    keeps_lower: ClassVar[bool] = False
+    """Whether no theta can be below the lower bounds."""
+    keeps_upper: ClassVar[bool] = False
+    """Whether no theta can be above the upper bounds."""
 
     def __init__(self, scaler: Scaler, bounds: Bounds) -> None:
         super().__init__()
@@ -209,6 +223,8 @@ class SigmoidTransform(Transform):
     """
 
     name = "sigmoid"
+    keeps_lower = True
+    keeps_upper = True
 
     def __init__(self, scaler: Scaler, bounds: Bounds) -> None:
         super().__init__(scaler, bounds)
@@ -244,6 +260,8 @@ class LowerBoundTransform(Transform):
 
     The width is the parameter's spread in physical units at the mean of the surrogate's scaling, so that theta is of order one.
     """
+
+    keeps_lower = True
 
     def __init__(self, scaler: Scaler, bounds: Bounds) -> None:
         super().__init__(scaler, bounds)

@@ -7,6 +7,8 @@ import torch
 
 from lit_invert import builtin
 from lit_invert.plugins import HOOKS, build_registry
+from lit_invert.problem_objective import ProblemObjective
+from lit_invert.solvers import Stopping
 from lit_invert.testing import check_constraint, check_loss_term, toy_problem
 
 REGISTRY = build_registry()
@@ -54,12 +56,17 @@ def test_transforms_keep_the_contract(name, keeps):
 
 @pytest.mark.parametrize("name", REGISTRY.solvers)
 def test_solvers_find_the_truth_of_the_toy(name):
-    problem = toy_problem()
+    problem, solver = toy_problem(), REGISTRY.solvers[name]
     theta = torch.nn.Parameter(torch.zeros(1, 3, dtype=torch.float64))
-    optimizer = REGISTRY.solvers[name].build([theta], 0.05)
     first = problem(theta).total.item()
-    for _ in range(100):
-        optimizer.zero_grad()
-        problem(theta).total.sum().backward()
-        optimizer.step()
+    if solver.build_over is not None:
+        optimizer = solver.build_over([theta], ProblemObjective(problem), Stopping())
+        for _ in range(20):
+            optimizer.step()
+    else:
+        optimizer = solver.build([theta], 0.05)
+        for _ in range(100):
+            optimizer.zero_grad()
+            problem(theta).total.sum().backward()
+            optimizer.step()
     assert problem(theta).total.item() < 0.01 * first

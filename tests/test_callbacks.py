@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard, StopOnDivergence
 from lit_invert.inversion import build_problem, invert
@@ -101,7 +102,48 @@ def test_scalars_are_sent_only_when_due(twin):
         trainer = SimpleNamespace(global_step=step, loggers=[memory], log_every_n_steps=3)
         log.on_train_batch_end(trainer, module, None, None, 0)
     assert [step for step, _ in memory.rows] == [2, 5]
-    assert memory.rows[0][1]["theta/s2"] == pytest.approx(2.5)  # physical: 2 + 0.5 * 1
+    shown = memory.rows[0][1]
+    assert shown["theta/s2"] == pytest.approx(2.5)  # physical: 2 + 0.5 * 1
+    assert shown["loss/total"] == module.last_loss.total.item()
+    assert shown["fit/rmse"] == pytest.approx(module.last_loss.terms["misfit"].item() ** 0.5)
+
+
+def test_no_scalar_is_sent_where_the_trainer_logs_nothing(twin):
+    module, log, memory = make_module(twin, [[0.0, 1.0, 0.0]]), LogToTensorBoard(), Memory()
+    module.last_loss = module.problem(module.theta)
+    log.on_train_batch_end(SimpleNamespace(global_step=1, loggers=[memory], log_every_n_steps=0), module, None, None, 0)
+    assert memory.rows == []
+
+
+class Watch(EarlyStopping):
+    """Never stops; remembers the loss that it is told at the end of each epoch, and the one that it should be told."""
+
+    def __init__(self):
+        super().__init__("loss/total", patience=1000)
+        self.seen, self.true = [], []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append(trainer.callback_metrics["loss/total"].item())
+        self.true.append(pl_module.last_loss.total.item())
+
+
+def fit_to_the_end(twin, iterations, **trainer):
+    chosen = InversionSettings(lr=0.05, max_iters=iterations, early_stopping=StopSettings(enabled=False))
+    return invert(twin.surrogate, twin.table, twin.forcing, twin.fit, chosen, trainer={**QUIET, **trainer})
+
+
+def test_who_watches_the_loss_at_the_end_of_an_epoch_sees_the_last_iteration(twin):
+    """Though it is shown every tenth iteration only; the second epoch ends in its fifth."""
+    watch = Watch()
+    fit_to_the_end(twin, 55, callbacks=[watch])
+    assert len(watch.seen) == 2
+    assert watch.seen == watch.true
+
+
+def test_a_checkpoint_inside_an_epoch_is_chosen_by_its_own_iteration(twin, tmp_path):
+    own = ModelCheckpoint(tmp_path, monitor="loss/total", every_n_train_steps=7, save_top_k=-1)
+    history = fit_to_the_end(twin, 21, callbacks=[own], enable_checkpointing=True).history
+    assert sorted(value.item() for value in own.best_k_models.values()) == sorted(history["loss/total"][[6, 13, 20]])
 
 
 def test_monitoring_the_loss_counts_every_iterate(twin):

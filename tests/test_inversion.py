@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.profilers import SimpleProfiler
 
-from lit_invert.driving import build_trainer
+from lit_invert.driving import REDRAWS, build_trainer
 from lit_invert.errors import ConfigError, DivergenceError, SurrogateError
 from lit_invert.extensions import Solver
 from lit_invert.inversion import build_problem, default_terms, invert
@@ -202,6 +203,13 @@ def test_the_users_trainer_arguments_are_not_overruled(tmp_path):
     trainer = build_trainer(settings(), arguments, [EarlyStopping("loss/total")], False, tmp_path, "loss")
     assert (trainer.limit_train_batches, trainer.log_every_n_steps, trainer.max_epochs, trainer.precision) == (7, 3, 2, "64-true")
     assert trainer.checkpoint_callbacks == [own]
+
+
+def test_the_users_progress_bar_and_profiler_take_the_place_of_ours():
+    bar, profiler = TQDMProgressBar(refresh_rate=3), SimpleProfiler()
+    trainer = build_trainer(settings(), {"accelerator": "cpu", "callbacks": bar, "profiler": profiler}, [], False, None, "loss")
+    assert (trainer.progress_bar_callback, trainer.profiler) == (bar, profiler)
+    assert build_trainer(settings(), {"accelerator": "cpu"}, [], False, None, "loss").progress_bar_callback.refresh_rate == REDRAWS
 
 
 def test_what_lightning_takes_as_trainer_arguments_is_taken():

@@ -196,7 +196,7 @@ def test_precision_moves_everything():
 
 
 def test_nothing_of_a_problem_is_a_weight():
-    assert set(toy_problem(terms=[Misfit(), Prior()]).state_dict()) == {"surrogate.network.gain"}
+    assert set(toy_problem(terms=[Misfit(), Prior()]).state_dict()) == {"simulator.surrogate.network.gain"}
     assert not any(parameter.requires_grad for parameter in toy_problem().parameters())
 
 

@@ -16,7 +16,7 @@ class KeepBest(Callback):
     """Remember theta where the monitored number was lowest, always after clipping.
 
     With `select` the number is the target's RMSE on the `select` days, looked at before the first and after each epoch; with `loss`
-    it is the total loss, looked at in each iteration.
+    it is the total loss, looked at in each iteration. A solver that takes few and long steps has both looked at in each.
 
     Args:
         monitor: `select` or `loss`.
@@ -37,18 +37,18 @@ class KeepBest(Callback):
     def _offer(self, theta: Tensor, value: Tensor, iteration: int) -> None:
         """Take theta where the value is lower than before, without waiting for the device."""
         value = torch.where(torch.isfinite(value), value, torch.inf)
-        at = torch.full_like(value, iteration, dtype=torch.long)
         if self.theta is None or self.value is None or self.iteration is None:
-            self.theta, self.value, self.iteration = theta.clone(), value, at
+            self.theta, self.value = theta.clone(), value
+            self.iteration = torch.full_like(value, iteration, dtype=torch.long)
             return
         better = value < self.value
         self.theta = torch.where(better.unsqueeze(-1), theta, self.theta)
-        self.iteration = torch.where(better, at, self.iteration)
+        self.iteration = torch.where(better, iteration, self.iteration)
         self.value = torch.where(better, value, self.value)
 
     @torch.no_grad()
     def _look(self, trainer: Trainer, module: InversionModule) -> None:
-        value = module.select_rmse() if self.monitor == "select" else module.problem(module.theta).total
+        value = module.select_rmse() if self.monitor == "select" else module.loss_here().total
         self._offer(module.theta.detach(), value, trainer.global_step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,14 +64,17 @@ class KeepBest(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep theta before the step: the loss of this iteration belongs to it."""
         assert isinstance(pl_module, InversionModule)
-        if self.monitor == "loss":
+        if self.monitor == "loss" or pl_module.objective is not None:
             self._candidate = pl_module.theta.detach().clone()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Offer the iterate whose loss has just been computed."""
         assert isinstance(pl_module, InversionModule)
-        if self._candidate is not None and pl_module.last_loss is not None:
-            self._offer(self._candidate, pl_module.last_loss.total.detach(), trainer.global_step - 1)
+        loss = pl_module.last_loss
+        if self._candidate is None or loss is None:
+            return
+        value = loss.total.detach() if self.monitor == "loss" else pl_module.select_rmse_of(loss)
+        self._offer(self._candidate, value, trainer.global_step - 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Offer the iterate that was just scored on the `select` days."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class StopOnDivergence(Callback):
         gradient, loss = pl_module.theta.grad, pl_module.last_loss
         if gradient is None or loss is None or self.reason is not None:
             return
-        if bool(torch.isfinite(loss.total.sum() + gradient.sum())):
+        if math.isfinite((loss.total.detach().sum() + gradient.sum()).item()):
             return
         is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         if is_scaled and bool(torch.isfinite(loss.total).all()):

@@ -44,26 +44,34 @@ class RecordHistory(Callback):
         loss = pl_module.last_loss
         if loss is None:
             return
-        clipped = self._clipping.clipped if self._clipping is not None else None
-        row: dict[str, Tensor] = {
-            "loss/total": loss.total.mean(),
-            **{f"loss/{name}": value.mean() for name, value in loss.terms.items()},
-            **{f"weighted/{name}": value.mean() for name, value in loss.weighted.items()},
-            "gradient_norm": self._gradient_norm if self._gradient_norm is not None else loss.total.new_tensor(torch.nan),
-            "clipped_share": loss.total.new_zeros(()) if clipped is None else clipped.to(loss.total.dtype).mean(),
+        total = loss.total
+        numbers = {
+            "loss/total": total,
+            **{f"loss/{name}": value for name, value in loss.terms.items()},
+            **{f"weighted/{name}": value for name, value in loss.weighted.items()},
         }
-        self._columns = list(row)
-        self._rows.append(torch.stack([value.detach().to(loss.total.dtype) for value in row.values()]))
+        clipped = self._clipping.clipped if self._clipping is not None else None
+        share = total.new_zeros(()) if clipped is None else clipped.to(total.dtype).mean()
+        norm = total.new_tensor(torch.nan) if self._gradient_norm is None else self._gradient_norm.to(total.dtype)
+        means = torch.stack([value.to(total.dtype) for value in numbers.values()]).mean(1)
+        self._columns = [*numbers, "gradient_norm", "clipped_share"]
+        self._rows.append(torch.cat([means, torch.stack([norm, share])]).unsqueeze(0))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the score on the `select` days."""
         if "select/rmse" in trainer.callback_metrics and not trainer.sanity_checking:
             self._select[trainer.global_step] = trainer.callback_metrics["select/rmse"].item()
 
+    def _values(self) -> Tensor:
+        """Return the rows of this run, (iterations, columns); they are joined once, since each checkpoint asks for all of them."""
+        if not self._rows:
+            return torch.empty(0, len(self._columns), dtype=torch.float64)
+        self._rows = [torch.cat(self._rows)]
+        return self._rows[0].double().cpu()
+
     def _table(self) -> pd.DataFrame:
         """Return the rows of the run that was resumed and of this one; a term that only one of them has is NaN in the other."""
-        values = torch.stack(self._rows).double().cpu().numpy() if self._rows else torch.empty(0, len(self._columns)).numpy()
-        rows = pd.DataFrame(values, columns=self._columns)
+        rows = pd.DataFrame(self._values().numpy(), columns=self._columns)
         return pd.concat([part for part in (self._earlier, rows) if len(part)], ignore_index=True) if len(self._earlier) else rows
 
     def frame(self) -> pd.DataFrame:

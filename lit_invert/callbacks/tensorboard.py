@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ..module import InversionModule
+from ..module import InversionModule, is_due
 from .clipping import ClipToBounds
 
 
 class LogToTensorBoard(Callback):
     """Scalars every `trainer.log_every_n_steps` iterations, to whatever loggers the Trainer has.
 
-    `loss/<term>` unweighted, `weighted/<term>` (these sum to `loss/total`), `gradient_norm`, `clipped_share`, and every parameter
-    in its physical unit as `theta/<name>`. The total and the RMSE are logged by the module itself.
+    `loss/total`, `loss/<term>` unweighted, `weighted/<term>` (these sum to the total), `fit/rmse`, `gradient_norm`,
+    `clipped_share`, and every parameter in its physical unit as `theta/<name>`. They go straight to the loggers:
+    `LightningModule.log` would flush the file each time.
 
     Args:
         clipping: The callback that clips, if any.
@@ -26,23 +28,23 @@ class LogToTensorBoard(Callback):
         self._clipping = clipping
         self._gradient_norm = float("nan")
 
-    def _is_due(self, trainer: Trainer, step: int) -> bool:
-        return bool(trainer.loggers) and step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keep the norm of the gradient where it will be shown."""
         assert isinstance(pl_module, InversionModule)
-        if self._is_due(trainer, trainer.global_step + 1) and pl_module.theta.grad is not None:
+        if is_due(trainer, trainer.global_step + 1) and pl_module.theta.grad is not None:
             self._gradient_norm = pl_module.theta.grad.norm().item()
 
+    @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Send the scalars of this iteration."""
         assert isinstance(pl_module, InversionModule)
         step, loss = trainer.global_step, pl_module.last_loss
-        if loss is None or not self._is_due(trainer, step):
+        if loss is None or not trainer.loggers or not is_due(trainer, step):
             return
-        physical = loss.evaluation.physical.detach().mean(0).tolist()
+        physical = loss.evaluation.physical.mean(0).tolist()
         scalars = {
+            "loss/total": loss.total.sum().item(),
+            "fit/rmse": pl_module.fit_rmse(loss).min().item(),
             **{f"loss/{name}": value.mean().item() for name, value in loss.terms.items()},
             **{f"weighted/{name}": value.mean().item() for name, value in loss.weighted.items()},
             **{f"theta/{name}": value for name, value in zip(loss.evaluation.parameters, physical, strict=True)},

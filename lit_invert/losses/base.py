@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, suggest
@@ -81,8 +82,27 @@ class Evaluation:
         return self.physical[..., index_of(name, self.parameters, "static parameter")]
 
 
+@dataclass(frozen=True)
+class Tangent:
+    """How an evaluation changes along K directions: one derivative of each field that depends on the parameters."""
+
+    scaled: Tensor
+    """(B, K, P) [-]."""
+    physical: Tensor
+    """(B, K, P), in the table's units."""
+    lower: Tensor
+    """(B, K, P); not zero where a bound names another parameter."""
+    upper: Tensor
+    """Likewise."""
+    simulated: Tensor
+    """(B, T, V, K) [gC m-2 d-1]."""
+
+
 class LossTerm(nn.Module, ABC):
     """One term of the loss. Subclass it, give it a unique `name`, and return it from the hook `register_loss_terms`.
+
+    A term that is a sum of squares should say so by `residuals`: least-squares solvers then know its curvature. One that does not
+    is minimised all the same, its curvature learnt from its gradients on the way.
 
     Args:
         weight: Factor of the term in the total.
@@ -97,6 +117,35 @@ class LossTerm(nn.Module, ABC):
     @abstractmethod
     def forward(self, evaluation: Evaluation) -> Tensor:
         """Return the unweighted term of each member, a (B,)-dim tensor."""
+
+    def residuals(self, evaluation: Evaluation) -> Tensor | None:
+        r"""Return r (B, N) with :math:`\sum_n r_n^2` the value of each member; None where the term is no sum of squares."""
+        return None
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the term declares residuals."""
+        return type(self).residuals is not LossTerm.residuals
+
+    def push_residuals(self, evaluation: Evaluation, tangent: Tangent) -> Tensor:
+        """Return the derivative of the residuals along K directions, (B, N, K).
+
+        This one is exact for any residuals that torch can differentiate forward; a term overrides it to be faster.
+        """
+        names = ("scaled", "physical", "lower", "upper", "simulated")
+
+        def residuals(*values: Tensor) -> Tensor:
+            fields: dict[str, Any] = dict(zip(names, values, strict=True))
+            r = self.residuals(replace(evaluation, **fields))
+            assert r is not None
+            return r
+
+        def push(*directions: Tensor) -> Tensor:
+            at = tuple(getattr(evaluation, name).contiguous() for name in names)  # bounds are expanded
+            pushed: Tensor = torch.func.jvp(residuals, at, directions)[1]
+            return pushed
+
+        return torch.func.vmap(push, in_dims=(1, 1, 1, 1, 3), out_dims=2)(*(getattr(tangent, name) for name in names))
 
 
 def index_of(name: str, names: Sequence[str], what: str) -> int:

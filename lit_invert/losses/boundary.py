@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,9 +39,12 @@ class Boundary(LossTerm):
 
     def forward(self, evaluation: Evaluation) -> Tensor:
         """Return the price of each member, a (B,)-dim tensor [-]."""
+        return self.residuals(evaluation).square().sum(-1)
+
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return how far each parameter is inside the margins, (B, P) [-]; at most one of its two margins counts."""
         lower, upper = evaluation.lower, evaluation.upper
         inside = (lower > -float("inf")) & (upper < float("inf"))
-        width = (upper - lower).where(inside, 1.0)
-        place = ((evaluation.physical - lower.where(inside, 0.0)) / width).where(inside, 0.5)
-        hinge = functional.relu(self.margin - place).square() + functional.relu(place - 1 + self.margin).square()
-        return hinge.sum(-1)
+        width = torch.where(inside, upper - lower, 1.0)
+        place = torch.where(inside, (evaluation.physical - torch.where(inside, lower, 0.0)) / width, 0.5)
+        return functional.relu(self.margin - place) + functional.relu(place - 1 + self.margin)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .base import Evaluation, LossTerm, index_of
+from .base import Evaluation, LossTerm, Tangent, index_of
 
 #: Weights of the outputs when several are used: NEP is what a tower measures, the others are derived.
 OUTPUT_WEIGHTS: Mapping[str, float] = {"nep": 1.0, "gpp": 0.2, "npp": 0.2, "rh": 0.2}
@@ -86,23 +86,57 @@ class Misfit(LossTerm):
 
     def forward(self, evaluation: Evaluation) -> Tensor:
         """Return the misfit of each member, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
-        if not self.multi_output:
-            return self._of(self.target, evaluation)
+        values = [share * self._of(name, evaluation) for name, share in self._shares(evaluation).items()]
+        return torch.stack(values).sum(0)
+
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the weighted differences whose squares sum to the misfit, (B, N); zero on days without an observation."""
+        return torch.cat(
+            [
+                torch.where(mask, evaluation.simulated[..., place] - evaluation.observed[..., place], 0.0) * factor
+                for place, mask, factor in self._factors(evaluation)
+            ],
+            dim=-1,
+        )
+
+    def push_residuals(self, evaluation: Evaluation, tangent: Tangent) -> Tensor:
+        """Return the derivative of the residuals, (B, N, K): that of the fluxes times each day's factor."""
+        parts = [factor.unsqueeze(-1) * tangent.simulated[:, :, place] for place, _, factor in self._factors(evaluation)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _shares(self, evaluation: Evaluation) -> dict[str, float]:
+        """Return the share of each flux that counts; they sum to one."""
         index_of(self.target, evaluation.outputs, "output of the surrogate")
+        if not self.multi_output:
+            return {self.target: 1.0}
         weights = {n: w for n, w in self.output_weights.items() if n in evaluation.outputs and self._is_observed(n, evaluation)}
         total = sum(weights.values()) or 1.0
-        values = [weight / total * self._of(name, evaluation) for name, weight in weights.items()]
-        return torch.stack(values).sum(0) if values else self._of(self.target, evaluation)
+        return {name: weight / total for name, weight in weights.items()} or {self.target: 1.0}
 
     def _is_observed(self, name: str, evaluation: Evaluation) -> bool:
         return bool(evaluation.mask[..., evaluation.outputs.index(name)].any())
 
     def _of(self, name: str, evaluation: Evaluation) -> Tensor:
-        place = index_of(name, evaluation.outputs, "output of the surrogate")
-        sigma = evaluation.sigma if self.use_sigma else None
+        place = evaluation.outputs.index(name)
         return masked_mean_square(
             evaluation.simulated[..., place],
             evaluation.observed[..., place],
             evaluation.mask[..., place],
-            None if sigma is None else (sigma[..., place].square() + self.sigma_floor**2).sqrt(),
+            self._deviation(place, evaluation),
         )
+
+    def _deviation(self, place: int, evaluation: Evaluation) -> Tensor | None:
+        if evaluation.sigma is None or not self.use_sigma:
+            return None
+        return (evaluation.sigma[..., place].square() + self.sigma_floor**2).sqrt()
+
+    def _factors(self, evaluation: Evaluation) -> list[tuple[int, Tensor, Tensor]]:
+        """Return each flux that counts: its place, its mask, and the root of each day's weight, zero where not observed."""
+        factors = []
+        for name, share in self._shares(evaluation).items():
+            place = evaluation.outputs.index(name)
+            mask, sigma = evaluation.mask[..., place], self._deviation(place, evaluation)
+            precision = mask.to(evaluation.simulated) if sigma is None else torch.where(mask, sigma.square().reciprocal(), 0.0)
+            total = precision.sum(-1, keepdim=True).clamp_min(torch.finfo(precision.dtype).tiny)
+            factors.append((place, mask, (share * precision / total).sqrt()))
+        return factors

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from .base import Evaluation, LossTerm
+from .base import Evaluation, LossTerm, Tangent
 
 
 class Prior(LossTerm):
@@ -31,7 +31,15 @@ class Prior(LossTerm):
 
     def forward(self, evaluation: Evaluation) -> Tensor:
         """Return the squared distance of each member, a (B,)-dim tensor [-]."""
-        shift = evaluation.scaled - evaluation.prior_scaled
-        if self.unit == "prior_sd":
-            shift = shift / evaluation.prior_sd_scaled
-        return shift.square().sum(-1)
+        return self.residuals(evaluation).square().sum(-1)
+
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the distance of each parameter, (B, P) [-]."""
+        return self._in_units(evaluation, evaluation.scaled - evaluation.prior_scaled)
+
+    def push_residuals(self, evaluation: Evaluation, tangent: Tangent) -> Tensor:
+        """Return the derivative of the distances, (B, P, K)."""
+        return self._in_units(evaluation, tangent.scaled).transpose(1, 2)
+
+    def _in_units(self, evaluation: Evaluation, distance: Tensor) -> Tensor:
+        return distance / evaluation.prior_sd_scaled if self.unit == "prior_sd" else distance

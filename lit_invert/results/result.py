@@ -17,6 +17,7 @@ from ..parameters import ParameterTable
 class InversionStatus(Enum):
     """How an inversion ended. It is a value, not an exception: even a run that diverged has a best iterate."""
 
+    CONVERGED = "The solver's tests of convergence were met."
     EARLY_STOPPED = "The monitored number had stopped improving, so the fit ended early."
     STEP_LIMIT = "All iterations that were allowed have been made."
     INTERRUPTED = "The fit was interrupted; the best iterate until then was kept."

@@ -320,9 +320,18 @@ class FrozenSurrogate(nn.Module):
             static = self.static_scaler.to_physical(static)
         simulated: Tensor = self.network(static, _expand(forcing, static.shape[0]))
         self._check_simulated(simulated, static, forcing)
+        return self.to_fluxes(simulated)
+
+    def to_fluxes(self, simulated: Tensor) -> Tensor:
+        """Return what the network gives in gC m-2 d-1."""
         if self.spec.outputs_scaled:
             simulated = simulated * self._output_std + self._output_mean
         return simulated * self._unit_factor
+
+    @property
+    def flux_factor(self) -> Tensor:
+        """Change of the fluxes with the network's outputs, (V,)."""
+        return self._output_std * self._unit_factor if self.spec.outputs_scaled else self._unit_factor
 
     def _check_simulated(self, simulated: object, static: Tensor, forcing: Forcing) -> None:
         if not isinstance(simulated, Tensor):

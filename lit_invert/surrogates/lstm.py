@@ -73,8 +73,16 @@ class CarbonHead(nn.Module):
     def forward(self, hidden: Tensor, daily: Tensor, member: Tensor) -> Tensor:
         """Return GPP, NPP, NEP and Rh [gC m-2 d-1] in that order."""
         features = functional.silu(self.from_hidden(hidden) + self.from_daily(daily))
-        scale = self.flux_scale * torch.exp(self.gain(member))[:, None]
-        gpp, autotrophic, heterotrophic = (scale * functional.softplus(self.flux(features))).unbind(-1)
+        return self.fluxes(self.flux(features), self.gain(member))
+
+    def fluxes(self, z: Tensor, gain: Tensor) -> Tensor:
+        """Return the fluxes from the last linear map (B, T, 3) and the logarithmic gains (B, 3)."""
+        return self.balance((self.flux_scale * torch.exp(gain))[:, None] * functional.softplus(z))
+
+    @staticmethod
+    def balance(gross: Tensor) -> Tensor:
+        """Return GPP, NPP, NEP and Rh from GPP, Ra and Rh (..., 3)."""
+        gpp, autotrophic, heterotrophic = gross.unbind(-1)
         npp = gpp - autotrophic
         return torch.stack([gpp, npp, npp - heterotrophic, heterotrophic], dim=-1)
 
@@ -123,7 +131,7 @@ class LSTMSurrogate(nn.Module):
         _check_choices(conditioning, head, n_output)
         self.conditioning = conditioning
         self.climatology = climatology
-        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.n_static, self.hidden_size, self.num_layers = n_static, hidden_size, num_layers
         member_size = static_embedding or n_static
         self.embedding: nn.Module = (
             nn.Sequential(nn.Linear(n_static, 2 * member_size), nn.SiLU(), nn.Linear(2 * member_size, member_size))
@@ -168,7 +176,8 @@ class LSTMSurrogate(nn.Module):
                 f"forcing has batch {forcing.shape[0]} but static parameters have batch {batch}; expected 1 or {batch}."
             )
         member = self.embedding(static)
-        state = None if self.conditioning == "concat" else self._initial_state(member, forcing)
+        climate = self.climate(forcing) if self.climatology else None
+        state = None if self.conditioning == "concat" else self.initial_state(member, climate)
         daily = forcing.expand(batch, -1, -1)
         if self.beside:
             daily = torch.cat([daily, member[:, None].expand(-1, forcing.shape[1], -1)], dim=-1)
@@ -176,13 +185,18 @@ class LSTMSurrogate(nn.Module):
         simulated: Tensor = self.head(hidden, daily, member)
         return simulated
 
-    def _initial_state(self, member: Tensor, forcing: Tensor) -> tuple[Tensor, Tensor]:
-        known = member
-        if self.climatology:
-            first_year = forcing[:, :YEAR]
-            summary = torch.cat([first_year.mean(1), first_year.std(1, correction=0)], dim=-1)
-            known = torch.cat([member, summary.expand(len(member), -1)], dim=-1)
-        state = self.initial(known).reshape(len(member), 2, self.num_layers, self.hidden_size)
+    def climate(self, forcing: Tensor) -> Tensor:
+        """Return mean and spread of the first year's scaled forcing, (1 or B, 2 F)."""
+        first_year = forcing[:, :YEAR]
+        return torch.cat([first_year.mean(1), first_year.std(1, correction=0)], dim=-1)
+
+    def known(self, member: Tensor, climate: Tensor | None) -> Tensor:
+        """Return what the state before the first day depends on: the member, and the climate where it is told."""
+        return member if climate is None else torch.cat([member, climate.expand(len(member), -1)], dim=-1)
+
+    def initial_state(self, member: Tensor, climate: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return hidden and cell state before the first day, each (L, B, H)."""
+        state = self.initial(self.known(member, climate)).reshape(len(member), 2, self.num_layers, self.hidden_size)
         hidden, cell = state.permute(1, 2, 0, 3).contiguous().unbind(0)
         return torch.tanh(hidden), cell
 

@@ -53,7 +53,7 @@ def test_concat_is_an_lstm_over_drivers_and_parameters_side_by_side():
 def test_initial_state_keeps_the_parameters_out_of_the_daily_input():
     model, (static, forcing) = network(conditioning="initial_state", head="linear"), inputs()
     assert model.lstm.input_size == 2
-    state = model._initial_state(static, forcing)
+    state = model.initial_state(static, model.climate(forcing) if model.climatology else None)
     torch.testing.assert_close(model(static, forcing), model.head(model.lstm(forcing, state)[0], forcing, static))
 
 

@@ -1,0 +1,1 @@
+"""Kernels: the recurrence of a frozen LSTM, compiled."""

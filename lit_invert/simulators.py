@@ -1,0 +1,265 @@
+"""A frozen surrogate under forcing that never changes: simulate, and push tangents of the static parameters forward.
+
+There is one way to simulate and a ladder of ways to do it fast. The surrogate itself always works, and serves any device and type.
+Our own LSTM, in float32 on the CPU, runs in a kernel instead: the compiled one where a C compiler is at hand, else numba's where it
+is installed. Before a kernel is used it simulates a few days beside the surrogate itself; one that differs is not used.
+
+Tangents come from the kernel where there is one, from torch's forward mode where the surrogate allows it, and from differences of a
+batch of simulations for everything else: any module, TorchScript, exported programs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ConfigError, KernelError, suggest
+from .kernels.frozen import FrozenLSTM, Kernel
+from .surrogates.base import Forcing, FrozenSurrogate
+from .surrogates.folded import FoldedLSTM
+from .surrogates.lstm import LSTMSurrogate
+
+KernelName = Literal["auto", "native", "numba", "none"]
+Arithmetic = Literal["auto", "float32", "split", "bfloat16"]
+
+#: Largest difference between a kernel and the surrogate itself, relative to the largest flux.
+TOLERANCE = 1e-4
+_CHECKED_DAYS = 20
+_STEP = {torch.float32: 2e-3, torch.float64: 1e-6}
+_SIMULATED_BYTES = 1 << 24  # what a batch of differences may hold at once, by a rough count
+_log = logging.getLogger("lit_invert")
+
+
+class Simulator(nn.Module):
+    """A surrogate with its forcing: from static parameters to fluxes.
+
+    Args:
+        surrogate: The frozen surrogate.
+        forcing: Physical drivers, a (1 or B, T, F)-dim tensor, or a dict of tensors for windowed surrogates.
+        kernel: Which kernel runs our own LSTM: `native`, `numba`, `none`, or `auto`, the fastest that works here.
+        arithmetic: Of the tangents in the native kernel: `float32`, `split` (three bfloat16 products for one of float32),
+            `bfloat16`, or `auto`: `split` where the processor has bfloat16.
+        threads: Threads of the kernel; 0 for one a processor that this process may use.
+
+    Raises:
+        ConfigError: If the kernel or arithmetic is unknown.
+        KernelError: If a kernel is asked for by name and does not work here.
+    """
+
+    def __init__(
+        self,
+        surrogate: FrozenSurrogate,
+        forcing: Forcing,
+        kernel: KernelName = "none",
+        arithmetic: Arithmetic = "auto",
+        threads: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_choice("inversion.kernel", kernel, get_args(KernelName))
+        _check_choice("inversion.arithmetic", arithmetic, get_args(Arithmetic))
+        self.surrogate = surrogate
+        prepared = surrogate.prepare(forcing)
+        self._keys = list(prepared) if isinstance(prepared, dict) else None
+        for key, value in prepared.items() if isinstance(prepared, dict) else [("", prepared)]:
+            self.register_buffer(f"forcing:{key}", value, persistent=False)
+        self._folded: FoldedLSTM | None = None
+        self.kernel = "none"
+        if kernel != "none":
+            self._use_kernel(kernel, arithmetic, threads)
+
+    @property
+    def prepared(self) -> Forcing:
+        """Forcing as the network takes it."""
+        if self._keys is None:
+            return self.get_buffer("forcing:")
+        return {key: self.get_buffer(f"forcing:{key}") for key in self._keys}
+
+    def forward(self, scaled: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Simulate.
+
+        Args:
+            scaled: Scaled static parameters, a (B, P)-dim tensor.
+            rows: Which row of the forcing belongs to each member, where each has its own; None: in order.
+
+        Returns:
+            A (B, T, V)-dim tensor [gC m-2 d-1].
+        """
+        if self._folded is not None and self._is_for_kernel(scaled):
+            return self.surrogate.to_fluxes(self._folded(scaled, rows))
+        simulated: Tensor = self.surrogate(scaled, _rows_of(self.prepared, rows))
+        return simulated
+
+    def push(self, scaled: Tensor, directions: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Simulate, and push K tangents of the static parameters forward.
+
+        Args:
+            scaled: Scaled static parameters, a (B, P)-dim tensor.
+            directions: Their tangents, a (B, K, P)-dim tensor.
+            rows: As in `forward`.
+
+        Returns:
+            Fluxes (B, T, V) and their derivatives along each direction (B, T, V, K) [gC m-2 d-1].
+        """
+        if self._folded is not None and self._is_for_kernel(scaled):
+            simulated, tangents = self._folded.push(scaled, directions, rows)
+            return self.surrogate.to_fluxes(simulated), tangents * self.surrogate.flux_factor[:, None]
+        with torch.no_grad():
+            if self._allows_forward_mode():
+                return self._push_forward(scaled, directions, rows)
+            return self._push_differences(scaled, directions, rows)
+
+    def first(self, days: int) -> Simulator:
+        """Return the same for the first days alone; at least a year, so that a climatology stays what it was."""
+        shorter = copy.copy(self)
+        shorter._buffers = {name: value[:, :days] for name, value in self._buffers.items() if value is not None}
+        if self._folded is not None:
+            shorter._folded = self._folded.first(days)
+        return shorter
+
+    def _is_for_kernel(self, scaled: Tensor) -> bool:
+        return scaled.dtype == torch.float32 and scaled.device.type == "cpu"
+
+    def _use_kernel(self, kernel: KernelName, arithmetic: Arithmetic, threads: int) -> None:
+        fault = ""
+        for name in ("native", "numba") if kernel == "auto" else (kernel,):
+            try:
+                self._folded = self._fold(_builder(name, arithmetic, threads))
+                self.kernel = name
+                return
+            except KernelError as error:
+                if kernel != "auto":
+                    raise
+                fault = fault or str(error)
+        if isinstance(self.surrogate.network, LSTMSurrogate):
+            _say_once(f"lit-invert: no compiled kernel, fits take longer: {fault}")
+
+    def _fold(self, build: Callable[[FrozenLSTM], Kernel]) -> FoldedLSTM:
+        network, forcing = self.surrogate.network, self.prepared
+        if not isinstance(network, LSTMSurrogate) or isinstance(forcing, dict):
+            raise KernelError(
+                f"kernels run this package's own LSTM, the surrogate is a {type(network).__name__}. Use kernel: none."
+            )
+        if not self.surrogate.spec.static_scaled:
+            raise KernelError("kernels take scaled parameters, the surrogate's spec says `static_scaled: false`. Use kernel: none.")
+        if forcing.dtype != torch.float32 or forcing.device.type != "cpu":
+            raise KernelError(f"kernels compute in float32 on the CPU, the forcing is {forcing.dtype} on {forcing.device}.")
+        _check_kernel(network, forcing[:1, :_CHECKED_DAYS], build)
+        return FoldedLSTM(network, forcing, build)
+
+    def _allows_forward_mode(self) -> bool:
+        """Say whether torch's forward mode goes through the network; through an RNN it would go day by day, in Python."""
+        modules = list(self.surrogate.network.modules())
+        if any(isinstance(module, (nn.RNNBase, torch.jit.ScriptModule)) for module in modules) or self._keys is not None:
+            return False
+        if self._forward_mode is None:
+            zero = self.prepared.new_zeros(1, len(self.surrogate.spec.statics))  # type: ignore[union-attr]
+            first = torch.arange(1) if len(self.prepared) > 1 else None
+            try:
+                self._push_forward(zero, zero[:, None], first)
+                self._forward_mode = True
+            except (RuntimeError, NotImplementedError, TypeError, ValueError):
+                self._forward_mode = False  # an operation without a forward derivative, or a module that is not torch's
+        return self._forward_mode
+
+    _forward_mode: bool | None = None
+
+    def _push_forward(self, scaled: Tensor, directions: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        forcing = _rows_of(self.prepared, rows)
+
+        def push(direction: Tensor) -> Any:
+            return torch.func.jvp(lambda x: self.surrogate(x, forcing), (scaled,), (direction,))
+
+        shared_and_last: Any = (None, 3)
+        simulated, tangents = torch.func.vmap(push, in_dims=1, out_dims=shared_and_last)(directions)
+        return simulated, tangents
+
+    def _push_differences(self, scaled: Tensor, directions: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Differences of a batch of simulations: one-sided in float32, where rounding leaves no room for more, else central."""
+        members, count, _ = directions.shape
+        size = _STEP.get(scaled.dtype, 2e-3)
+        reach = directions.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(scaled.dtype).tiny)
+        steps = size / reach * directions
+        central = scaled.dtype == torch.float64
+        parts = [scaled[:, None], scaled[:, None] + steps] + ([scaled[:, None] - steps] if central else [])
+        points = torch.cat(parts, dim=1)
+        owner = (torch.arange(members, device=scaled.device) if rows is None else rows).repeat_interleave(points.shape[1])
+        simulated = self._in_chunks(points.flatten(0, 1), owner if self._has_own_forcing() else None)
+        simulated = simulated.unflatten(0, (members, -1))
+        base, ahead = simulated[:, 0], simulated[:, 1 : count + 1]
+        change = (ahead - simulated[:, count + 1 :]) / 2 if central else ahead - base[:, None]
+        return base, (change * (reach / size)[..., None]).permute(0, 2, 3, 1)
+
+    def _has_own_forcing(self) -> bool:
+        forcing = self.prepared
+        first = next(iter(forcing.values())) if isinstance(forcing, dict) else forcing
+        return len(first) > 1
+
+    def _in_chunks(self, points: Tensor, rows: Tensor | None) -> Tensor:
+        size = self._chunk_size()
+        chunks = range(0, len(points), size)
+        return torch.cat([self(points[i : i + size], None if rows is None else rows[i : i + size]) for i in chunks])
+
+    def _chunk_size(self) -> int:
+        """Members that one call may simulate: on a CPU larger batches than this are slower, not faster."""
+        forcing = self.prepared
+        first = next(iter(forcing.values())) if isinstance(forcing, dict) else forcing
+        widest = max((p.shape[0] for p in self.surrogate.network.parameters() if p.dim() > 1), default=64)
+        return max(1, _SIMULATED_BYTES // (first.element_size() * first.shape[1] * widest)) if first.device.type == "cpu" else 4096
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"`{key}` is {value!r}.{suggest(value, allowed)}")
+
+
+def _rows_of(forcing: Forcing, rows: Tensor | None) -> Forcing:
+    if rows is None:
+        return forcing
+    if isinstance(forcing, dict):
+        return {key: value if len(value) == 1 else value[rows] for key, value in forcing.items()}
+    return forcing if len(forcing) == 1 else forcing[rows]
+
+
+def _builder(name: str, arithmetic: Arithmetic, threads: int) -> Callable[[FrozenLSTM], Kernel]:
+    if name == "numba":
+        from .kernels.jit import NumbaKernel  # numba is an extra, and takes a second to import
+
+        return NumbaKernel
+    from .kernels.native import NativeKernel, has_bfloat16
+
+    tangents = ("split" if has_bfloat16() else "float32") if arithmetic == "auto" else arithmetic
+    return lambda network: NativeKernel(network, tangents=tangents, threads=threads or _processors())
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_kernel(network: LSTMSurrogate, forcing: Tensor, build: Callable[[FrozenLSTM], Kernel]) -> None:
+    """Compare a kernel with the network itself over a few days.
+
+    Raises:
+        KernelError: If they differ.
+    """
+    n_static = network.n_static
+    static = torch.linspace(-1.0, 1.0, n_static)[None]
+    with torch.no_grad():
+        expected, found = network(static, forcing), FoldedLSTM(network, forcing, build)(static)
+    off = ((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)).item()
+    if not off <= TOLERANCE:
+        raise KernelError(f"a kernel differs from the surrogate by {off:.1e} of the largest flux, allowed are {TOLERANCE:.0e}.")
+
+
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        _log.warning(message)

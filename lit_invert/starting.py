@@ -1,0 +1,133 @@
+"""Where a fit starts: at the prior, from several places at once, and coarse to fine.
+
+A long record says most of what it has to say in its first years, so the first steps are taken there, at a fraction of the price.
+Several starts run as one batch; after every few steps the worse half is dropped (successive halving), so that eight of them cost
+little more than two.
+
+Source:
+    Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization, AISTATS, for halving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .objective import Objective
+from .parameters import ParameterSpace
+from .problem import InversionProblem
+from .problem_objective import ProblemObjective
+from .solvers.bounded import BoundedSolver
+
+BuildSolver = Callable[[list[nn.Parameter], Objective], BoundedSolver]
+
+#: Share of the observed days that the coarse problem has.
+COARSE_SHARE = 0.2
+#: Fewest days of it: a whole year.
+COARSE_DAYS = 365
+#: The coarse problem is left when a step lowers its loss by less than this share.
+COARSE_TOLERANCE = 0.03
+#: Most steps there.
+COARSE_STEPS = 6
+#: Steps of each start between two halvings.
+STEPS_A_ROUND = 2
+
+
+def draw_starts(space: ParameterSpace, count: int, generator: Generator) -> Tensor:
+    """Return the prior and draws from it, inside the bounds.
+
+    Args:
+        space: Parameters and their spaces.
+        count: Number of starts.
+        generator: Source of randomness, on the CPU.
+
+    Returns:
+        A (count, P)-dim tensor in the optimiser's coordinates; its first row is the prior.
+    """
+    prior = space.scaler.to_scaled(space.prior)
+    noise = torch.randn(count, len(prior), generator=generator, dtype=torch.float64).to(prior)
+    noise[0] = 0.0
+    physical = space.bounds.clip(space.scaler.to_physical(prior + noise * space.prior_sd_scaled))
+    physical[0] = space.prior
+    return space.to_theta(physical)
+
+
+def coarse_days(problem: InversionProblem) -> int | None:
+    """Return how many days hold a first share of the observations, or None where that would save too little."""
+    observed = problem.mask.any(-1).any(0).cumsum(0)
+    enough = max(1, math.ceil(COARSE_SHARE * observed[-1].item()))
+    days = max(COARSE_DAYS, int((observed >= enough).nonzero()[0]) + 1)
+    return days if 2 * days <= len(observed) else None
+
+
+def find_start(objective: ProblemObjective, build: BuildSolver, starts: int = 1, coarse: bool = True) -> tuple[Tensor, str]:
+    """Find where the fit of one member starts.
+
+    Args:
+        objective: The whole problem.
+        build: The solver.
+        starts: Places to start from, of which halving leaves one.
+        coarse: Whether the first steps are taken on the first years alone, where the record is long enough.
+
+    Returns:
+        Theta, (1, P), and how it was found, in words; empty where it is the prior.
+    """
+    problem = objective.problem
+    theta = draw_starts(problem.space, starts, Generator().manual_seed(torch.initial_seed()))
+    days = coarse_days(problem) if coarse else None
+    first = objective if days is None else ProblemObjective(problem.first(days), objective.is_bounded)
+    how = []
+    if starts > 1:
+        theta = halve(first, theta, build)
+        how.append(f"best of {starts} starts")
+    if days is not None:
+        theta, steps = descend(first, theta, build)
+        how.append(f"{steps} steps on the first {days} days before")
+    return theta, ", ".join(how)
+
+
+def descend(objective: Objective, theta: Tensor, build: BuildSolver) -> tuple[Tensor, int]:
+    """Step as long as a step gains much.
+
+    Args:
+        objective: The coarse problem.
+        theta: Starts, (B, P).
+        build: The solver.
+
+    Returns:
+        Where it led, (B, P), and the number of steps.
+    """
+    parameter = nn.Parameter(theta.clone())
+    solver = build([parameter], objective)
+    before = torch.full(theta.shape[:1], math.inf, dtype=torch.float64)
+    for _ in range(COARSE_STEPS):
+        solver.step()
+        loss = solver.loss
+        if solver.finished or bool((before - loss <= COARSE_TOLERANCE * loss.abs()).all()):
+            break
+        before = loss
+    return parameter.detach(), solver.iterations
+
+
+def halve(objective: Objective, theta: Tensor, build: BuildSolver) -> Tensor:
+    """Drop the worse half of the starts after every few steps until one is left.
+
+    Args:
+        objective: A problem whose members share observations and forcing.
+        theta: Starts, a (S, P)-dim tensor.
+        build: The solver.
+
+    Returns:
+        The start that is left, where its steps have led it, (1, P).
+    """
+    while len(theta) > 1:
+        parameter = nn.Parameter(theta)
+        solver = build([parameter], objective)
+        for _ in range(STEPS_A_ROUND):
+            solver.step()
+        order = solver.loss.nan_to_num(nan=math.inf).argsort()
+        theta = parameter.detach()[order[: (len(theta) + 1) // 2]]
+    return theta
