@@ -36,7 +36,7 @@ from .results import InversionResult, InversionStatus
 from .settings import InversionSettings
 from .simulators import Simulator
 from .solvers import AUTO, SOLVERS, BoundedSolver, Stopping, choose_solver
-from .starting import find_start
+from .starting import draw_starts, find_start
 from .surrogates.base import Forcing, FrozenSurrogate
 from .transforms import ScaledTransform, Transform
 
@@ -242,7 +242,8 @@ def _module(
 
     if not resumes:
         with computing(settings.cpu_threads):
-            theta, how = find_start(objective, build, settings.starts, settings.coarse_start)
+            starts = draw_starts(problem.space, settings.starts, torch.Generator().manual_seed(torch.initial_seed()))
+            theta, how = find_start(objective, build, starts, settings.coarse_start)
     target = settings.target_variable
     return InversionModule(problem, theta, lambda p, _: build(p, objective), settings.lr, target, select, objective), how
 

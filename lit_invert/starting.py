@@ -63,26 +63,25 @@ def coarse_days(problem: InversionProblem) -> int | None:
     return days if 2 * days <= len(observed) else None
 
 
-def find_start(objective: ProblemObjective, build: BuildSolver, starts: int = 1, coarse: bool = True) -> tuple[Tensor, str]:
+def find_start(objective: ProblemObjective, build: BuildSolver, theta: Tensor, coarse: bool = True) -> tuple[Tensor, str]:
     """Find where the fit of one member starts.
 
     Args:
         objective: The whole problem.
         build: The solver.
-        starts: Places to start from, of which halving leaves one.
+        theta: Places to start from, (S, P), of which halving leaves one.
         coarse: Whether the first steps are taken on the first years alone, where the record is long enough.
 
     Returns:
-        Theta, (1, P), and how it was found, in words; empty where it is the prior.
+        Theta, (1, P), and how it was found, in words; empty where it was given.
     """
     problem = objective.problem
-    theta = draw_starts(problem.space, starts, Generator().manual_seed(torch.initial_seed()))
     days = coarse_days(problem) if coarse else None
     first = objective if days is None else ProblemObjective(problem.first(days), objective.is_bounded)
     how = []
-    if starts > 1:
+    if len(theta) > 1:
+        how.append(f"best of {len(theta)} starts")
         theta = halve(first, theta, build)
-        how.append(f"best of {starts} starts")
     if days is not None:
         theta, steps = descend(first, theta, build)
         how.append(f"{steps} steps on the first {days} days before")

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from engine import METHODS
 from memory import peak_memory
 from problems import CACHE, LAMBDA_PRIOR, Twin, random_start, twin_problem
-from rivals import ADAM_STEPS, METHODS
+from rivals import ADAM_STEPS
 from scores import GOOD, REACHED, describe
 from threadpoolctl import threadpool_limits
 from torch import Tensor

@@ -1,0 +1,123 @@
+"""The C kernel gives the network's numbers, in each arithmetic and on any number of threads."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+
+import pytest
+import torch
+
+from lit_invert.errors import KernelError
+from lit_invert.kernels import native
+from lit_invert.kernels.frozen import Member
+from lit_invert.kernels.native import NativeKernel, has_bfloat16
+from tests.kernels import cases
+from tests.kernels.cases import STATICS, TOLERANCES, Case, Frozen, every_case, pull
+
+pytestmark = pytest.mark.usefixtures("compiler")
+every_short_precision = pytest.mark.parametrize("precision", ["split", "bfloat16"])
+
+
+@pytest.fixture
+def bfloat16(compiler):
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16 arithmetic")
+
+
+@every_case
+def test_it_simulates_as_the_network_does(case):
+    cases.check_simulation(Frozen(case, NativeKernel))
+
+
+@every_case
+def test_it_pulls_gradients_back_as_autograd_does(case):
+    cases.check_pull(Frozen(case, NativeKernel))
+
+
+@every_case
+def test_it_pushes_tangents_forward(case):
+    cases.check_push(Frozen(case, NativeKernel))
+
+
+@every_case
+def test_pushing_is_the_transpose_of_pulling(case):
+    cases.check_push_is_the_transpose_of_pull(Frozen(case, NativeKernel))
+
+
+@pytest.mark.usefixtures("bfloat16")
+@every_short_precision
+@pytest.mark.parametrize("case", cases.SIZES, ids=str)
+def test_short_numbers_are_as_near_as_they_can_be(case, precision):
+    tolerance = TOLERANCES[precision]
+    frozen = Frozen(case, functools.partial(NativeKernel, gradient=precision, tangents=precision))
+    cases.check_simulation(frozen, tolerance=tolerance)
+    cases.check_pull(frozen, tolerance=tolerance)
+    cases.check_push(frozen, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        cases.check_some_members,
+        cases.check_what_was_kept,
+        cases.check_inputs_stay,
+        cases.check_first_days,
+        cases.check_nan_stays_with_its_member,
+        cases.check_saturated_gates,
+    ],
+)
+def test_it_keeps_the_promises_of_a_kernel(check):
+    check(NativeKernel)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_threads_change_no_bit(batch):
+    case, weights = Case(layers=2, batch=batch), torch.randn(batch, 40, 4)
+    one, two = (Frozen(case, functools.partial(NativeKernel, threads=threads)) for threads in (1, 2))
+    directions = torch.randn(batch, 7, STATICS)
+    assert torch.equal(two.folded(two.static), one.folded(one.static))
+    assert torch.equal(pull(two.folded, two.static, weights), pull(one.folded, one.static, weights))
+    assert torch.equal(two.folded.push(two.static, directions)[1], one.folded.push(one.static, directions)[1])
+
+
+def test_neighbours_change_no_bit_of_a_member():
+    frozen = Frozen(Case(layers=2, batch=8), NativeKernel)
+    kernel, member, cotangent = frozen.folded.kernel, frozen.folded._enter(frozen.static, None).member, torch.randn(8, 40, 3)
+    together, kept = kernel.simulate(member, None, keep=True)
+    pulled = kernel.pull(member, None, kept, cotangent)
+    for m in range(8):
+        alone = Member(*(part[m : m + 1] for part in member))
+        simulated, kept = kernel.simulate(alone, None, keep=True)
+        assert torch.equal(simulated[0], together[m])
+        for found, expected in zip(kernel.pull(alone, None, kept, cotangent[m : m + 1]), pulled, strict=True):
+            assert torch.equal(found[0], expected[m])
+
+
+def test_days_simulated_again_give_the_same_gradient_as_the_tape(monkeypatch):
+    frozen, weights = Frozen(Case(layers=2, days=70), NativeKernel), torch.randn(3, 70, 4)
+    taped = pull(frozen.folded, frozen.static, weights)
+    monkeypatch.setattr(native, "_TAPE_BYTES", 0)
+    assert torch.equal(pull(frozen.folded, frozen.static, weights), taped)
+
+
+def test_copies_find_their_own_weights():
+    frozen = Frozen(Case(), NativeKernel)
+    expected = frozen.folded(frozen.static)
+    copies = copy.deepcopy(frozen.folded), pickle.loads(pickle.dumps(frozen.folded))
+    del frozen.folded  # and with it the memory that its pointers name
+    for copied in copies:
+        assert torch.equal(copied(frozen.static), expected)
+
+
+def test_more_layers_than_it_has_room_for_are_refused():
+    with pytest.raises(KernelError, match="the network has 9 layers, the compiled kernel takes 8 at most"):
+        Frozen(Case(layers=9, hidden=8), NativeKernel)
+
+
+@every_short_precision
+def test_arithmetic_that_the_processor_lacks_is_refused(monkeypatch, precision):
+    monkeypatch.setattr(native, "has_bfloat16", lambda: False)
+    with pytest.raises(KernelError, match=f"no bfloat16 arithmetic, which '{precision}' needs. Use 'float32'"):
+        Frozen(Case(), functools.partial(NativeKernel, tangents=precision))

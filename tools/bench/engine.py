@@ -1,0 +1,92 @@
+"""The engine's own ways through the same problem: each solver, each rung of the ladder of kernels.
+
+The clock of each runs from the folding of the forcing into the kernel to the last step, the coarse start included. Losses are noted
+where the whole problem was evaluated, so the coarse start costs time and is credited with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from rivals import METHODS as RIVALS
+from rivals import Method
+from torch import Tensor, nn
+from traces import Recorder, Trace
+
+from lit_invert.objective import Linearization, Objective
+from lit_invert.problem import InversionProblem
+from lit_invert.problem_objective import ProblemObjective
+from lit_invert.simulators import Arithmetic, KernelName, Simulator
+from lit_invert.solvers import BoundedLBFGS, BoundedSolver, LevenbergMarquardt, QuasiNewton, Stopping, minimize
+from lit_invert.starting import find_start
+
+STOPPING = Stopping(loss=1e-6)
+
+
+class _Noted(ProblemObjective):
+    """An objective whose every evaluation is noted."""
+
+    def __init__(self, problem: InversionProblem, recorder: Recorder) -> None:
+        super().__init__(problem)
+        self.recorder = recorder
+
+    def loss(self, theta: Tensor, members: Tensor | None = None) -> Tensor:
+        loss = super().loss(theta, members)
+        self.recorder.note(theta, loss)
+        return loss
+
+    def gradient(self, theta: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        loss, gradient = super().gradient(theta, members)
+        self.recorder.note(theta, loss)
+        return loss, gradient
+
+    def linearize(self, theta: Tensor, members: Tensor | None = None) -> Linearization:
+        linear = super().linearize(theta, members)
+        self.recorder.note(theta, linear.loss)
+        return linear
+
+
+def with_kernel(problem: InversionProblem, kernel: KernelName, arithmetic: Arithmetic = "auto", threads: int = 0) -> InversionProblem:
+    """Return the same problem with another simulator."""
+    build = partial(Simulator, kernel=kernel, arithmetic=arithmetic, threads=threads)
+    return InversionProblem(
+        problem.surrogate, problem.space, problem.forcing, problem.observed, problem.mask, problem.loss_terms, problem.sigma, build
+    )
+
+
+def solve(
+    solver: type[BoundedSolver],
+    kernel: KernelName,
+    arithmetic: Arithmetic,
+    threads: int,
+    problem: InversionProblem,
+    theta0: Tensor,
+    budget: float = math.inf,
+    coarse: bool = True,
+) -> Trace:
+    """Run one solver on one rung, from `theta0`, as `lit-invert fit` would."""
+    recorder = Recorder(problem, budget)
+    objective = _Noted(with_kernel(problem, kernel, arithmetic, threads), recorder)
+
+    def build(parameters: list[nn.Parameter], over: Objective) -> BoundedSolver:
+        return solver(parameters, over, stopping=STOPPING)
+
+    with recorder.until_spent():
+        theta, _ = find_start(objective, build, theta0, coarse=coarse)
+        minimize(objective, theta, build)
+    return recorder.trace
+
+
+METHODS: dict[str, Method] = {
+    **RIVALS,
+    "lm_plain": partial(solve, LevenbergMarquardt, "none", "auto", 1),
+    "lm_numba": partial(solve, LevenbergMarquardt, "numba", "auto", 1),
+    "lm_f32": partial(solve, LevenbergMarquardt, "native", "float32", 0),
+    "lm_split": partial(solve, LevenbergMarquardt, "native", "split", 0),
+    "lm_bf16": partial(solve, LevenbergMarquardt, "native", "bfloat16", 0),
+    "lm_bf16_1": partial(solve, LevenbergMarquardt, "native", "bfloat16", 1),
+    "lm_bf16_all_days": partial(solve, LevenbergMarquardt, "native", "bfloat16", 0, coarse=False),
+    "lbfgs_f32": partial(solve, BoundedLBFGS, "native", "float32", 0),
+    "quasi_newton_f32": partial(solve, QuasiNewton, "native", "float32", 0),
+}
