@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .inverter import StaticParameterInverter as StaticParameterInverter
     from .losses import Evaluation as Evaluation
     from .losses import LossTerm as LossTerm
+    from .losses import SquaredTerm as SquaredTerm
     from .parameters import ParameterTable as ParameterTable
     from .parameters import load_parameter_table as load_parameter_table
     from .problem import InversionProblem as InversionProblem
@@ -39,7 +40,7 @@ _HOMES = {
     "hookspecs": ["hookimpl"],
     "inversion": ["invert"],
     "inverter": ["StaticParameterInverter"],
-    "losses": ["Evaluation", "LossTerm"],
+    "losses": ["Evaluation", "LossTerm", "SquaredTerm"],
     "parameters": ["ParameterTable", "load_parameter_table"],
     "problem": ["InversionProblem"],
     "results": ["InversionResult", "InversionStatus"],

@@ -19,6 +19,7 @@ from lightning.pytorch.profilers import Profiler
 
 from .callbacks import SaveCheckpoints, StopEarly
 from .errors import ConfigError, suggest
+from .memory import keeping_freed_memory
 from .settings import InversionSettings, StopSettings
 
 #: Iterations of a fit when neither `inversion.max_iters` nor `trainer.max_steps` is given.
@@ -214,11 +215,12 @@ def _keep_after_interrupt() -> Iterator[None]:
 
 @contextmanager
 def computing(count: int) -> Iterator[None]:
-    """Compute with so many CPU threads for a while; 0 changes nothing."""
+    """Compute with so many CPU threads for a while, 0 for torch's own, and keep freed memory for the next iteration."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
-        yield
+        with keeping_freed_memory():
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -272,7 +272,7 @@ def _outcome(
     if driver.interrupted:
         return InversionStatus.INTERRUPTED, f"stopped by the user after {step} iterations"
     if finish.reason is not None:
-        return InversionStatus.CONVERGED, finish.reason
+        return InversionStatus.CONVERGED if finish.converged else InversionStatus.STOPPED, finish.reason
     if stopping is not None and stopping.stopped_epoch > 0:
         return InversionStatus.EARLY_STOPPED, (
             f"{WATCHED.get(stopping.monitor, stopping.monitor)} did not fall for {stopping.patience} epochs; "

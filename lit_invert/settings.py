@@ -40,16 +40,20 @@ class ConvergenceSettings:
     """Length of a step, as a share of theta [-]."""
     loss: float = 1e-6
     """Fall of the loss in each of two steps in a row, as a share of it [-]."""
+    max_seconds: float | None = None
+    """Wall time after which they stop without having converged [s]; `trainer.max_time` limits every solver."""
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            ConfigError: If a tolerance is negative.
+            ConfigError: If a tolerance is negative, or there is no time.
         """
         for name in ("gradient", "step", "loss"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"`inversion.convergence.{name}` is {getattr(self, name)!r}, expected 0 or more.")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ConfigError(f"`inversion.convergence.max_seconds` is {self.max_seconds!r}, expected a positive number or null.")
 
 
 @dataclass
@@ -84,7 +88,7 @@ class InversionSettings:
     """Numbers of the compiled kernel's Jacobian; simulations and gradients are always float32. `auto`: the fastest that loses
     nothing beside float32."""
     kernel_threads: int = 0
-    """Threads of a kernel; 0 for one a processor that this process may use."""
+    """Threads of a kernel, and of batches of differences; 0 for one a processor that this process may use."""
     output_weights: dict[str, float] | None = None
     """Weight of each flux when several are used; `nep` 1.0 and the others 0.2 by default."""
     use_uncertainty: bool = True

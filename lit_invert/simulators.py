@@ -13,7 +13,8 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,7 +33,7 @@ Arithmetic = Literal["auto", "float32", "split", "bfloat16"]
 TOLERANCE = 1e-4
 _CHECKED_DAYS = 20
 _STEP = {torch.float32: 2e-3, torch.float64: 1e-6}
-_SIMULATED_BYTES = 1 << 24  # what a batch of differences may hold at once, by a rough count
+_SIMULATED_BYTES = 1 << 28  # what a batch of differences may hold at once, by a rough count
 _log = logging.getLogger("lit_invert")
 
 
@@ -45,7 +46,7 @@ class Simulator(nn.Module):
         kernel: Which kernel runs our own LSTM: `native`, `numba`, `none`, or `auto`, the fastest that works here.
         arithmetic: Of the tangents in the native kernel: `float32`, `split` (three bfloat16 products for one of float32),
             `bfloat16`, or `auto`: `split` where the processor has bfloat16.
-        threads: Threads of the kernel; 0 for one a processor that this process may use.
+        threads: Threads of the kernel and of batches of differences; 0 for one a processor that this process may use.
 
     Raises:
         ConfigError: If the kernel or arithmetic is unknown.
@@ -63,7 +64,7 @@ class Simulator(nn.Module):
         super().__init__()
         _check_choice("inversion.kernel", kernel, get_args(KernelName))
         _check_choice("inversion.arithmetic", arithmetic, get_args(Arithmetic))
-        self.surrogate = surrogate
+        self.surrogate, self._threads = surrogate, threads or _processors()
         prepared = surrogate.prepare(forcing)
         self._keys = list(prepared) if isinstance(prepared, dict) else None
         for key, value in prepared.items() if isinstance(prepared, dict) else [("", prepared)]:
@@ -71,7 +72,7 @@ class Simulator(nn.Module):
         self._folded: FoldedLSTM | None = None
         self.kernel = "none"
         if kernel != "none":
-            self._use_kernel(kernel, arithmetic, threads)
+            self._use_kernel(kernel, arithmetic, self._threads)
 
     @property
     def prepared(self) -> Forcing:
@@ -126,18 +127,19 @@ class Simulator(nn.Module):
         return scaled.dtype == torch.float32 and scaled.device.type == "cpu"
 
     def _use_kernel(self, kernel: KernelName, arithmetic: Arithmetic, threads: int) -> None:
-        fault = ""
+        faults = []
         for name in ("native", "numba") if kernel == "auto" else (kernel,):
             try:
                 self._folded = self._fold(_builder(name, arithmetic, threads))
                 self.kernel = name
-                return
+                break
             except KernelError as error:
                 if kernel != "auto":
                     raise
-                fault = fault or str(error)
-        if isinstance(self.surrogate.network, LSTMSurrogate):
-            _say_once(f"lit-invert: no compiled kernel, fits take longer: {fault}")
+                faults.append(str(error))
+        if faults and isinstance(self.surrogate.network, LSTMSurrogate):
+            used = "numba's kernel runs" if self.kernel == "numba" else "PyTorch itself runs"
+            _say_once(f"lit-invert: {used}, which takes longer: {faults[0]}")
 
     def _fold(self, build: Callable[[FrozenLSTM], Kernel]) -> FoldedLSTM:
         network, forcing = self.surrogate.network, self.prepared
@@ -149,8 +151,9 @@ class Simulator(nn.Module):
             raise KernelError("kernels take scaled parameters, the surrogate's spec says `static_scaled: false`. Use kernel: none.")
         if forcing.dtype != torch.float32 or forcing.device.type != "cpu":
             raise KernelError(f"kernels compute in float32 on the CPU, the forcing is {forcing.dtype} on {forcing.device}.")
-        _check_kernel(network, forcing[:1, :_CHECKED_DAYS], build)
-        return FoldedLSTM(network, forcing, build)
+        folded = FoldedLSTM(network, forcing, build)
+        _check_kernel(network, folded, forcing[:1, :_CHECKED_DAYS])
+        return folded
 
     def _allows_forward_mode(self) -> bool:
         """Say whether torch's forward mode goes through the network; through an RNN it would go day by day, in Python."""
@@ -201,12 +204,14 @@ class Simulator(nn.Module):
         return len(first) > 1
 
     def _in_chunks(self, points: Tensor, rows: Tensor | None) -> Tensor:
-        size = self._chunk_size()
-        chunks = range(0, len(points), size)
-        return torch.cat([self(points[i : i + size], None if rows is None else rows[i : i + size]) for i in chunks])
+        count = -(-len(points) // self._most_members())  # even chunks: an LSTM takes as long for two members as for eight
+        owners = [None] * count if rows is None else rows.tensor_split(count)
+        parts = points.tensor_split(count)
+        with _computing_on(self._threads):
+            return torch.cat([self(part, owner) for part, owner in zip(parts, owners, strict=True)])
 
-    def _chunk_size(self) -> int:
-        """Members that one call may simulate: on a CPU larger batches than this are slower, not faster."""
+    def _most_members(self) -> int:
+        """Return how many members one call may simulate."""
         forcing = self.prepared
         first = next(iter(forcing.values())) if isinstance(forcing, dict) else forcing
         widest = max((p.shape[0] for p in self.surrogate.network.parameters() if p.dim() > 1), default=64)
@@ -234,26 +239,45 @@ def _builder(name: str, arithmetic: Arithmetic, threads: int) -> Callable[[Froze
     from .kernels.native import NativeKernel, has_bfloat16
 
     tangents = ("split" if has_bfloat16() else "float32") if arithmetic == "auto" else arithmetic
-    return lambda network: NativeKernel(network, tangents=tangents, threads=threads or _processors())
+    return lambda network: NativeKernel(network, tangents=tangents, threads=threads)
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_kernel(network: LSTMSurrogate, forcing: Tensor, build: Callable[[FrozenLSTM], Kernel]) -> None:
-    """Compare a kernel with the network itself over a few days.
+def _check_kernel(network: LSTMSurrogate, folded: FoldedLSTM, forcing: Tensor) -> None:
+    """Compare a kernel with the network itself over the first days: simulation and tangents.
 
     Raises:
         KernelError: If they differ.
     """
-    n_static = network.n_static
-    static = torch.linspace(-1.0, 1.0, n_static)[None]
+    static = torch.linspace(-1.0, 1.0, network.n_static)[None]
+    climate = None if folded.climate is None else folded.climate[:1]
+    step = 1e-2 * torch.ones_like(static)
+    few = folded.first(forcing.shape[1])
+    rows = torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
-        expected, found = network(static, forcing), FoldedLSTM(network, forcing, build)(static)
-    off = ((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)).item()
-    if not off <= TOLERANCE:
-        raise KernelError(f"a kernel differs from the surrogate by {off:.1e} of the largest flux, allowed are {TOLERANCE:.0e}.")
+        low, expected, high = (network(x, forcing, climate) for x in (static - step, static, static + step))
+        found = few(static, rows)
+        _, tangent = few.push(static, step[:, None], rows)
+    for off in (found - expected, 0.1 * (tangent[..., 0] - (high - low) / 2)):  # differences are good to a thousandth
+        error = (off.abs().max() / expected.abs().max().clamp_min(1.0)).item()
+        if not error <= TOLERANCE:
+            raise KernelError(
+                f"a kernel differs from the surrogate by {error:.1e} of the largest flux, allowed are {TOLERANCE:.0e}."
+            )
+
+
+@contextmanager
+def _computing_on(threads: int) -> Iterator[None]:
+    """Let torch use so many threads for a while: a batch gains from them, one member does not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _said: set[str] = set()

@@ -17,7 +17,7 @@ from lit_invert.inversion import build_problem, default_terms, invert
 from lit_invert.losses import Boundary, LossTerm, Misfit
 from lit_invert.observations import Observations
 from lit_invert.results import InversionStatus
-from lit_invert.settings import ClipSettings, InversionSettings, StopSettings
+from lit_invert.settings import ClipSettings, ConvergenceSettings, InversionSettings, StopSettings
 from lit_invert.solvers import SOLVERS
 from lit_invert.surrogates.base import FrozenSurrogate, weights_hash
 from lit_invert.transforms import LogTransform, SigmoidTransform, SoftplusTransform
@@ -470,3 +470,94 @@ def test_select_days_without_the_target_cannot_choose(twin):
 def test_monitoring_select_without_select_days_is_an_error(twin):
     with pytest.raises(ConfigError, match="no day has that role"):
         run(twin, settings(early_stopping=StopSettings(monitor="select")), select=None)
+
+
+SECOND_ORDER = ["lbfgs", "levenberg_marquardt", "quasi_newton"]
+
+
+def newton(name="levenberg_marquardt", **changes):
+    return settings(
+        solver=name, **{"max_iters": 60, "lambda_prior": 0.1, "early_stopping": StopSettings(monitor="loss"), **changes}
+    )
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_second_order_solvers_converge_to_the_ridge_and_say_so(twin, name):
+    result = run(twin, newton(name))
+    assert result.status is InversionStatus.CONVERGED
+    assert result.iterations < 15
+    steps = int(result.message.removeprefix("converged after ").split()[0])
+    assert result.iterations - steps in (0, 1)  # the gradient may be found flat before another step
+    assert result.optimum_scaled.numpy() == pytest.approx(ridge(twin, 0.1), abs=2e-3)
+    assert len(result.history) == result.iterations
+
+
+def test_auto_says_what_it_chose_and_why(twin):
+    result = run(twin, newton("auto"))
+    assert result.message.endswith("levenberg_marquardt was chosen for 3 free parameters and a sum of squares")
+    with pytest.raises(
+        ConfigError, match=r"`inversion.solver`: 'levenberg' is not one of ours\. Did you mean 'levenberg_marquardt'\?"
+    ):
+        run(twin, newton("levenberg"))
+
+
+class Quartic(LossTerm):
+    """A price that is no sum of squares."""
+
+    name = "quartic"
+
+    def forward(self, evaluation):
+        return (evaluation.scaled - 0.5).pow(4).sum(-1)
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_a_term_without_residuals_is_minimised_too(twin, name):
+    changes = {"lambda_prior": 0.0, "max_iters": 200}
+    result = run(twin, newton(name, **changes), terms=[Quartic(5.0)])
+    slow = run(twin, settings(max_iters=3000, lr=0.01, early_stopping=StopSettings(enabled=False)), terms=[Quartic(5.0)])
+    assert result.loss_optimum["loss/total"] <= 1.0001 * slow.loss_optimum["loss/total"]
+    assert result.loss_optimum["weighted/quartic"] > 0.01
+
+
+def test_the_iteration_limit_holds_for_every_solver(twin):
+    result = run(twin, newton(max_iters=2))
+    assert (result.status, result.iterations) == (InversionStatus.STEP_LIMIT, 2)
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_a_resumed_second_order_fit_equals_an_uninterrupted_one(twin, tmp_path, name):
+    whole = run(twin, newton(name))
+    run(twin, newton(name, max_iters=2), checkpoints=tmp_path)
+    resumed = run(twin, newton(name), ckpt_path=tmp_path / "last.ckpt")
+    assert torch.equal(resumed.optimum, whole.optimum)
+    assert resumed.message == whole.message
+
+
+def test_the_best_iterate_on_select_is_looked_for_in_every_iteration(twin):
+    scores = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            scores.append(pl_module.select_rmse_of(pl_module.last_loss).item())
+
+    result = run(twin, newton(early_stopping=StopSettings(monitor="select")), callbacks=[Watch()])
+    assert result.best_iteration == int(np.argmin([*scores, math.inf])) or result.best_iteration == result.iterations
+
+
+def test_a_solver_whose_time_is_up_has_not_converged(twin):
+    result = run(twin, newton(convergence=ConvergenceSettings(max_seconds=1e-9)))
+    assert result.status is InversionStatus.STOPPED
+    assert "the limit of 1e-09 s was reached" in result.message
+    with pytest.raises(ConfigError, match=r"`inversion.convergence.max_seconds` is 0, expected a positive number or null"):
+        ConvergenceSettings(max_seconds=0)
+
+
+def test_several_starts_leave_one(twin):
+    result = run(twin, newton(starts=4))
+    assert "best of 4 starts" in result.message
+    assert result.optimum_scaled.numpy() == pytest.approx(ridge(twin, 0.1), abs=2e-3)
+
+
+def test_a_solver_has_one_builder():
+    with pytest.raises(ConfigError, match="solver 'mine': expected one of `build` and `build_over`, found none"):
+        Solver("mine")

@@ -131,7 +131,7 @@ def validate_twins(path: str, truths: int, overrides: Sequence[str], registry: R
             config.inversion,
             select=select_days,
             transform=registry.transforms[config.constraints.transform],
-            solver=registry.solvers[config.inversion.solver],
+            solver=registry.solvers.get(config.inversion.solver),
             trainer=config.trainer,
         )
         again, before = run(result.optimum), run(table.prior)

@@ -16,10 +16,12 @@ class StopWhenFinished(Callback):
     def __init__(self) -> None:
         #: The solver's own words, once it has finished.
         self.reason: str | None = None
+        #: Whether that was by convergence, and not by time or for want of a better step.
+        self.converged = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Ask the solver."""
         solver = pl_module.optimizers(use_pl_optimizer=False)
         if isinstance(solver, BoundedSolver) and solver.finished:
-            self.reason = solver.status
+            self.reason, self.converged = solver.status, solver.converged
             trainer.should_stop = True

@@ -222,13 +222,11 @@ class _Layout:
         self.true_features = network.forcing_features.shape[-1]
         self.hidden = _padded(self.true_hidden)
         self.features = _padded(self.true_features)
-        order = torch.arange(4 * self.hidden).reshape(4, -1, self.vector).transpose(0, 1).reshape(-1)
-        self._order, self._back = order, torch.argsort(order)
 
     def gates(self, values: Tensor) -> Tensor:
         """Take (..., 4 H) from PyTorch's order to the kernel's."""
         apart = _pad(values.reshape(*values.shape[:-1], 4, self.true_hidden), self.hidden)
-        return apart.flatten(-2)[..., self._order].contiguous()
+        return apart.unflatten(-1, (-1, self.vector)).transpose(-3, -2).flatten(-3).contiguous()
 
     def pack(self, member: Member) -> Member:
         """Take what members bring to the kernel's layout."""
@@ -241,7 +239,7 @@ class _Layout:
 
     def unpack(self, member: Member) -> Member:
         """Come back from the kernel's layout."""
-        gates = member.gates[..., self._back].reshape(*member.gates.shape[:-1], 4, self.hidden)
+        gates = member.gates.unflatten(-1, (-1, 4, self.vector)).transpose(-3, -2).flatten(-2)
         return Member(
             gates[..., : self.true_hidden].flatten(-2),
             member.features[..., : self.true_features],

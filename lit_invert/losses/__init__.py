@@ -2,6 +2,7 @@
 
 from .base import Evaluation as Evaluation
 from .base import LossTerm as LossTerm
+from .base import SquaredTerm as SquaredTerm
 from .base import Tangent as Tangent
 from .boundary import Boundary as Boundary
 from .misfit import Misfit as Misfit

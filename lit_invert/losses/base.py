@@ -148,6 +148,18 @@ class LossTerm(nn.Module, ABC):
         return torch.func.vmap(push, in_dims=(1, 1, 1, 1, 3), out_dims=2)(*(getattr(tangent, name) for name in names))
 
 
+class SquaredTerm(LossTerm):
+    """A term that is a sum of squares: a subclass gives its residuals and nothing else."""
+
+    @abstractmethod
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the residuals of each member, a (B, N)-dim tensor."""
+
+    def forward(self, evaluation: Evaluation) -> Tensor:
+        """Return the sum of squares of each member, a (B,)-dim tensor."""
+        return self.residuals(evaluation).square().sum(-1)
+
+
 def index_of(name: str, names: Sequence[str], what: str) -> int:
     """Return the place of a name.
 

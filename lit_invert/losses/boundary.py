@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ConfigError
-from .base import Evaluation, LossTerm
+from .base import Evaluation, SquaredTerm
 
 
-class Boundary(LossTerm):
+class Boundary(SquaredTerm):
     r"""Squared hinge on the distance to the bounds.
 
     .. math:: L = \sum_i \max(0, m - r_i)^2 + \max(0, r_i - (1 - m))^2, \qquad r_i = (x_i - l_i) / (u_i - l_i)
@@ -36,10 +36,6 @@ class Boundary(LossTerm):
         if not 0 <= margin <= 0.5:
             raise ConfigError(f"loss term 'boundary': margin is {margin!r}, expected a share between 0 and 0.5.")
         self.margin = margin
-
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return the price of each member, a (B,)-dim tensor [-]."""
-        return self.residuals(evaluation).square().sum(-1)
 
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return how far each parameter is inside the margins, (B, P) [-]; at most one of its two margins counts."""

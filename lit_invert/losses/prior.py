@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from .base import Evaluation, LossTerm, Tangent
+from .base import Evaluation, SquaredTerm, Tangent
 
 
-class Prior(LossTerm):
+class Prior(SquaredTerm):
     r"""Squared distance of the free parameters from their prior.
 
     .. math:: L = \sum_i \left( \frac{s_i - s_i^{prior}}{d_i} \right)^2
@@ -28,10 +28,6 @@ class Prior(LossTerm):
     def __init__(self, unit: Literal["scaled", "prior_sd"] = "scaled", weight: float = 1.0) -> None:
         super().__init__(weight)
         self.unit = unit
-
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return the squared distance of each member, a (B,)-dim tensor [-]."""
-        return self.residuals(evaluation).square().sum(-1)
 
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return the distance of each parameter, (B, P) [-]."""

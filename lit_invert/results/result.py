@@ -21,7 +21,7 @@ class InversionStatus(Enum):
     EARLY_STOPPED = "The monitored number had stopped improving, so the fit ended early."
     STEP_LIMIT = "All iterations that were allowed have been made."
     INTERRUPTED = "The fit was interrupted; the best iterate until then was kept."
-    STOPPED = "The Trainer stopped before all iterations were made; the best iterate until then was kept."
+    STOPPED = "The Trainer or the solver stopped before all iterations were made; the best iterate until then was kept."
     DIVERGED = "The loss or its gradient was not finite any more; the best iterate before that was kept."
     FAILED = "The run ended in an error."
 

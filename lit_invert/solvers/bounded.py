@@ -85,6 +85,11 @@ class BoundedSolver(Optimizer, ABC):
         return not bool(self.running.any())
 
     @property
+    def converged(self) -> bool:
+        """Whether all members have met a test of convergence."""
+        return all(Status(code).verb == "converged" for code in self._memory["status"].tolist())
+
+    @property
     def status(self) -> str:
         """Where the solver stands, in one sentence."""
         return describe(self.stopping, self._memory["status"], self._memory["iterations"])

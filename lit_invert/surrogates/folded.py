@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,19 @@ class _Entry(NamedTuple):
     """Logarithm of the factor on each flux, (B, 3) with a carbon head, else (B, 0)."""
 
 
+@dataclass(frozen=True)
+class _Run:
+    """One simulation, and what it leaves for tangents: a solver linearises where it has just been."""
+
+    static: Tensor
+    rows: Tensor | None
+    entry: _Entry
+    kept: object
+
+    def is_of(self, static: Tensor, rows: Tensor | None) -> bool:
+        return _is_same(self.static, static) and _is_same(self.rows, rows)
+
+
 class FoldedLSTM:
     """The same numbers as the surrogate's, for one forcing, through a kernel.
 
@@ -41,7 +55,7 @@ class FoldedLSTM:
         self.network = network
         self.climate = network.climate(forcing) if network.climatology else None
         self.kernel = build_kernel(_fold(network, forcing))
-        self._last: tuple[Tensor, Tensor | None, object] | None = None
+        self._last: _Run | None = None
 
     def first(self, days: int) -> FoldedLSTM:
         """Return the same for the first days alone, with what is known of the climate unchanged."""
@@ -64,7 +78,7 @@ class FoldedLSTM:
             z: Tensor = _Recurrence.apply(*entry.member, rows, self.kernel)
         else:
             z, kept = self.kernel.simulate(entry.member, rows, keep=True)
-            self._last = (static.clone(), rows, kept)
+            self._last = _Run(static.clone(), rows, entry, kept)
         return leave(self.network.head, z, entry.gain)
 
     def push(self, static: Tensor, directions: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -79,16 +93,12 @@ class FoldedLSTM:
             The simulated fluxes (B, T, V) and their tangents (B, T, V, K).
         """
         with torch.no_grad():
-            entry, tangent = self._push_entry(static, directions, rows)
-            z, pushed = self.kernel.push(entry.member, rows, tangent.member, self._kept_at(static, rows))
+            last, self._last = self._last, None
+            if last is None or not last.is_of(static, rows):
+                last = _Run(static, rows, self._enter(static, rows), None)
+            entry, tangent = last.entry, self._push_entry(last.entry, static, directions, rows)
+            z, pushed = self.kernel.push(entry.member, rows, tangent.member, last.kept)
             return push_leave(self.network.head, z, entry.gain, pushed, tangent.gain)
-
-    def _kept_at(self, static: Tensor, rows: Tensor | None) -> object:
-        """Return what the last simulation left, if it was of these members: a solver linearises where it has just been."""
-        last, self._last = self._last, None
-        if last is None or not (_is_same(last[0], static) and _is_same(last[1], rows)):
-            return None
-        return last[2]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}
@@ -116,9 +126,8 @@ class FoldedLSTM:
     def _climate_of(self, rows: Tensor | None) -> Tensor | None:
         return self.climate if self.climate is None or rows is None or len(self.climate) == 1 else self.climate[rows]
 
-    def _push_entry(self, static: Tensor, directions: Tensor, rows: Tensor | None) -> tuple[_Entry, _Entry]:
+    def _push_entry(self, entry: _Entry, static: Tensor, directions: Tensor, rows: Tensor | None) -> _Entry:
         network = self.network
-        entry = self._enter(static, rows)
         embedded, tangent = _push_through(network.embedding, static, directions)
         gates = tangent @ _member_part(network.lstm.weight_ih_l0, tangent, network.beside).T
         shape = (*tangent.shape[:2], network.num_layers, network.hidden_size)
@@ -135,7 +144,7 @@ class FoldedLSTM:
             _, state = _push_through(network.initial, known, functional.pad(tangent, (0, width)))
             hidden, cell = state.reshape(*tangent.shape[:2], 2, *shape[2:]).unbind(2)
             hidden = hidden * (1 - entry.member.hidden.square())[:, None]
-        return entry, _Entry(Member(gates, features, hidden, cell), gain)
+        return _Entry(Member(gates, features, hidden, cell), gain)
 
 
 def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
@@ -154,17 +163,8 @@ def push_leave(head: nn.Module, z: Tensor, gain: Tensor, pushed: Tensor, gain_pu
     scale = (head.flux_scale * gain.exp())[:, None]
     softened = scale * functional.softplus(z)
     tangent = pushed.mul_((scale * torch.sigmoid(z))[..., None])
-    tangent.addcmul_(softened[..., None].expand_as(tangent), gain_pushed.transpose(1, 2)[:, None].expand_as(tangent))
-    return head.balance(softened), _balance_tangents(tangent)
-
-
-def _balance_tangents(tangent: Tensor) -> Tensor:
-    """Net fluxes follow from gross ones, tangents as well: (B, T, 3, K) to (B, T, 4, K)."""
-    out = tangent.new_empty(*tangent.shape[:2], 4, tangent.shape[-1])
-    out[:, :, 0], out[:, :, 3] = tangent[:, :, 0], tangent[:, :, 2]
-    torch.sub(tangent[:, :, 0], tangent[:, :, 1], out=out[:, :, 1])
-    torch.sub(out[:, :, 1], tangent[:, :, 2], out=out[:, :, 2])
-    return out
+    tangent.addcmul_(softened[..., None], gain_pushed.transpose(1, 2)[:, None])
+    return head.balance(softened), head.balance(tangent.transpose(2, 3)).transpose(2, 3)
 
 
 def _push_through(module: nn.Module, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:

@@ -157,12 +157,13 @@ class LSTMSurrogate(nn.Module):
             CarbonHead(hidden_size, daily_size, member_size) if head == "carbon" else LinearHead(hidden_size, n_output)
         )
 
-    def forward(self, static: Tensor, forcing: Tensor) -> Tensor:
+    def forward(self, static: Tensor, forcing: Tensor, climate: Tensor | None = None) -> Tensor:
         """Simulate.
 
         Args:
             static: Scaled static parameters, a `batch x n_static` tensor.
             forcing: Scaled forcing, a `batch x time x n_forcing` tensor; batch may be 1.
+            climate: What `climate` returns, where it is not that of this forcing's own first year.
 
         Returns:
             A `batch x time x n_output` tensor.
@@ -176,7 +177,8 @@ class LSTMSurrogate(nn.Module):
                 f"forcing has batch {forcing.shape[0]} but static parameters have batch {batch}; expected 1 or {batch}."
             )
         member = self.embedding(static)
-        climate = self.climate(forcing) if self.climatology else None
+        if self.climatology and climate is None:
+            climate = self.climate(forcing)
         state = None if self.conditioning == "concat" else self.initial_state(member, climate)
         daily = forcing.expand(batch, -1, -1)
         if self.beside:

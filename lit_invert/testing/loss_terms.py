@@ -19,7 +19,8 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
 
     One finite number a member, of the inputs' precision; the same each time; inputs left as they are; members that do not see
     each other; no look at observations outside the mask; a gradient that agrees with finite differences in float64 and stays finite
-    when fluxes are zero, when a day is missing and when a member has no observed day at all.
+    when fluxes are zero, when a day is missing and when a member has no observed day at all. Residuals, where the term declares
+    them, whose squares sum to its value, and whose derivative is what `push_residuals` returns.
 
     Args:
         term: The term.
@@ -48,6 +49,8 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
         _check_gradient_is_finite(term, seen, f"{label}, {case}")
     _check_mask(term, _with_gaps(evaluation), label)
     _check_finite_differences(term, _with_gaps(evaluation), label)
+    if term.has_residuals:
+        _check_residuals(term, problem, theta, label)
     _check_precision(term, evaluation, label)
 
 
@@ -136,6 +139,22 @@ def _check_finite_differences(term: LossTerm, evaluation: Evaluation, label: str
         gradcheck(value, _leaves(evaluation))
     except RuntimeError as error:
         raise AssertionError(f"{label}: its gradient disagrees with finite differences. {error}") from error
+
+
+def _check_residuals(term: LossTerm, problem: InversionProblem, theta: Tensor, label: str) -> None:
+    evaluation, tangent, _ = problem.push(theta)
+    with torch.no_grad():
+        residuals, value = term.residuals(evaluation), term(evaluation)
+        pushed = term.push_residuals(evaluation, tangent)
+    assert residuals is not None, f"{label}: overrides `residuals` but returned None."
+    assert torch.allclose(residuals.square().sum(-1), value, rtol=1e-9, atol=1e-12), (
+        f"{label}: the squares of its residuals sum to {residuals.square().sum(-1).tolist()} but its value is {value.tolist()}."
+    )
+    slope = LossTerm.push_residuals(term, evaluation, tangent)
+    assert pushed.shape == slope.shape, f"{label}: `push_residuals` returned {tuple(pushed.shape)}, expected {tuple(slope.shape)}."
+    assert torch.allclose(pushed, slope, rtol=1e-7, atol=1e-9), (
+        f"{label}: `push_residuals` disagrees with the derivative of `residuals` by {(pushed - slope).abs().max().item():.1e}."
+    )
 
 
 def _check_precision(term: LossTerm, evaluation: Evaluation, label: str) -> None:

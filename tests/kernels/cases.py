@@ -166,7 +166,8 @@ def check_what_was_kept(build):
 def check_inputs_stay(build):
     """A pass leaves what it is given as it was."""
     frozen = Frozen(Case(layers=1), build)
-    kernel, (entry, tangent) = frozen.folded.kernel, frozen.folded._push_entry(frozen.static, torch.randn(3, 4, STATICS), None)
+    kernel, entry = frozen.folded.kernel, frozen.folded._enter(frozen.static, None)
+    tangent = frozen.folded._push_entry(entry, frozen.static, torch.randn(3, 4, STATICS), None)
     given = [*entry.member, *tangent.member, cotangent := torch.randn(3, 40, 3)]
     before = [part.clone() for part in given]
     _, kept = kernel.simulate(entry.member, None, keep=True)

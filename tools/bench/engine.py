@@ -7,6 +7,7 @@ where the whole problem was evaluated, so the coarse start costs time and is cre
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 from rivals import METHODS as RIVALS
@@ -14,6 +15,7 @@ from rivals import Method
 from torch import Tensor, nn
 from traces import Recorder, Trace
 
+from lit_invert.memory import keeping_freed_memory
 from lit_invert.objective import Linearization, Objective
 from lit_invert.problem import InversionProblem
 from lit_invert.problem_objective import ProblemObjective
@@ -47,9 +49,8 @@ class _Noted(ProblemObjective):
         return linear
 
 
-def with_kernel(problem: InversionProblem, kernel: KernelName, arithmetic: Arithmetic = "auto", threads: int = 0) -> InversionProblem:
+def with_simulator(problem: InversionProblem, build: Callable[..., Simulator]) -> InversionProblem:
     """Return the same problem with another simulator."""
-    build = partial(Simulator, kernel=kernel, arithmetic=arithmetic, threads=threads)
     return InversionProblem(
         problem.surrogate, problem.space, problem.forcing, problem.observed, problem.mask, problem.loss_terms, problem.sigma, build
     )
@@ -67,12 +68,13 @@ def solve(
 ) -> Trace:
     """Run one solver on one rung, from `theta0`, as `lit-invert fit` would."""
     recorder = Recorder(problem, budget)
-    objective = _Noted(with_kernel(problem, kernel, arithmetic, threads), recorder)
+    build_simulator = partial(Simulator, kernel=kernel, arithmetic=arithmetic, threads=threads)
+    objective = _Noted(with_simulator(problem, build_simulator), recorder)
 
     def build(parameters: list[nn.Parameter], over: Objective) -> BoundedSolver:
         return solver(parameters, over, stopping=STOPPING)
 
-    with recorder.until_spent():
+    with recorder.until_spent(), keeping_freed_memory():
         theta, _ = find_start(objective, build, theta0, coarse=coarse)
         minimize(objective, theta, build)
     return recorder.trace
@@ -80,13 +82,12 @@ def solve(
 
 METHODS: dict[str, Method] = {
     **RIVALS,
-    "lm_plain": partial(solve, LevenbergMarquardt, "none", "auto", 1),
+    "lm_plain": partial(solve, LevenbergMarquardt, "none", "auto", 0),
     "lm_numba": partial(solve, LevenbergMarquardt, "numba", "auto", 1),
     "lm_f32": partial(solve, LevenbergMarquardt, "native", "float32", 0),
     "lm_split": partial(solve, LevenbergMarquardt, "native", "split", 0),
     "lm_bf16": partial(solve, LevenbergMarquardt, "native", "bfloat16", 0),
     "lm_bf16_1": partial(solve, LevenbergMarquardt, "native", "bfloat16", 1),
-    "lm_bf16_all_days": partial(solve, LevenbergMarquardt, "native", "bfloat16", 0, coarse=False),
     "lbfgs_f32": partial(solve, BoundedLBFGS, "native", "float32", 0),
     "quasi_newton_f32": partial(solve, QuasiNewton, "native", "float32", 0),
 }

@@ -1,4 +1,4 @@
-"""What Lightning's Trainer costs: one fit by Adam through `invert`, with all that a run has, against the same Adam in a bare loop.
+"""What Lightning's Trainer costs: one fit through `invert`, with all that a run has, against the same solver in a bare loop.
 
 Both move the same 36 parameters of the same random LSTM surrogate (hidden 64, carbon head) on one thread. The Trainer has a logger
 (TensorBoard), checkpoints, early stopping, the best iterate, the history, clipping, the look for divergence and the RMSE on the
@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -26,10 +27,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_invert.driving import without_banners
 from lit_invert.inversion import build_problem, invert
+from lit_invert.memory import keeping_freed_memory
+from lit_invert.objective import Objective
 from lit_invert.observations import Observations
 from lit_invert.parameters import ParameterTable, parse_parameter_table
 from lit_invert.problem import InversionProblem
+from lit_invert.problem_objective import ProblemObjective
 from lit_invert.settings import InversionSettings, StopSettings
+from lit_invert.solvers import BoundedSolver, LevenbergMarquardt, Stopping, minimize
+from lit_invert.starting import find_start
 from lit_invert.surrogates.base import FrozenSurrogate, SurrogateSpec, Variable
 from lit_invert.surrogates.lstm import LSTMSurrogate
 
@@ -72,21 +78,38 @@ def run_bare(problem: InversionProblem, settings: InversionSettings, steps: int)
     theta = torch.nn.Parameter(space.to_theta(space.prior).unsqueeze(0))
     adam = torch.optim.Adam([theta], settings.lr)
     start = time.perf_counter()
-    for _ in range(steps):
-        problem(theta).total.sum().backward()
-        adam.step()
-        adam.zero_grad()
-        with torch.no_grad():
-            theta.copy_(space.project(theta)[0])
+    with keeping_freed_memory():
+        for _ in range(steps):
+            problem(theta).total.sum().backward()
+            adam.step()
+            adam.zero_grad()
+            with torch.no_grad():
+                theta.copy_(space.project(theta)[0])
     return time.perf_counter() - start
 
 
-def compare(days: int, hidden: int, steps: int, pairs: int, progress_bar: bool) -> list[tuple[float, float]]:
+def solve_bare(problem: InversionProblem, settings: InversionSettings, steps: int) -> float:
+    """Return the seconds of Levenberg-Marquardt to convergence, from the same start, without a Trainer."""
+    stopping = Stopping(**asdict(settings.convergence))
+
+    def build(parameters: list[torch.nn.Parameter], over: Objective) -> BoundedSolver:
+        return LevenbergMarquardt(parameters, over, stopping=stopping)
+
+    start = time.perf_counter()
+    with keeping_freed_memory():
+        objective = ProblemObjective(problem)
+        theta, _ = find_start(objective, build, problem.space.to_theta(problem.space.prior).unsqueeze(0))
+        minimize(objective, theta, build, max_iters=steps)
+    return time.perf_counter() - start
+
+
+def compare(days: int, hidden: int, steps: int, pairs: int, progress_bar: bool, solver: str) -> list[tuple[float, float]]:
     """Return the seconds of the bare loop and of the Trainer, pair by pair."""
     surrogate, table = make_surrogate(hidden), make_table()
     forcing, fit, select = make_observations(days)
-    settings = InversionSettings(max_iters=steps, early_stopping=StopSettings(patience=PATIENCE))
+    settings = InversionSettings(max_iters=steps, solver=solver, early_stopping=StopSettings(patience=PATIENCE))
     problem = build_problem(surrogate, table, forcing, fit, settings)
+    run_alone = run_bare if solver == "adam" else solve_bare
 
     def run_trainer() -> float:
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -96,11 +119,11 @@ def compare(days: int, hidden: int, steps: int, pairs: int, progress_bar: bool) 
                 surrogate, table, forcing, fit, settings,
                 select=select, trainer=trainer, logger=logger, checkpoints=Path(folder, "checkpoints"),
             )  # fmt: skip
-        assert result.iterations == steps
+        assert solver != "adam" or result.iterations == steps
         return result.seconds
 
-    run_bare(problem, settings, 20), run_trainer()  # imports, caches
-    return [(run_bare(problem, settings, steps), run_trainer()) for _ in range(pairs)]
+    run_alone(problem, settings, 20), run_trainer()  # imports, caches
+    return [(run_alone(problem, settings, steps), run_trainer()) for _ in range(pairs)]
 
 
 @contextlib.contextmanager
@@ -125,13 +148,19 @@ def main() -> None:
     parser.add_argument("--progress-bar", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread; Adam, {chosen.steps} steps\n")
+    print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}; Adam, {chosen.steps} steps\n")
     print("| T | hidden | bare, ms a step | Trainer, ms a step | ratio | pairs |\n| --- | --- | --- | --- | --- | --- |")
     for days in chosen.days:
-        runs = compare(days, chosen.hidden, chosen.steps, chosen.pairs, chosen.progress_bar)
+        runs = compare(days, chosen.hidden, chosen.steps, chosen.pairs, chosen.progress_bar, "adam")
         bare, trainer = (1e3 * median(seconds) / chosen.steps for seconds in zip(*runs, strict=True))
         ratio = median(theirs / ours for ours, theirs in runs)
         print(f"| {days:,} | {chosen.hidden} | {bare:.2f} | {trainer:.2f} | {ratio:.2f} | {chosen.pairs} |", flush=True)
+    print("\nLevenberg-Marquardt to convergence\n")
+    print("| T | hidden | bare, ms a solve | Trainer, ms more | pairs |\n| --- | --- | --- | --- | --- |")
+    for days in chosen.days:
+        runs = compare(days, chosen.hidden, 100, chosen.pairs, chosen.progress_bar, "levenberg_marquardt")
+        alone, more = 1e3 * median(ours for ours, _ in runs), 1e3 * median(theirs - ours for ours, theirs in runs)
+        print(f"| {days:,} | {chosen.hidden} | {alone:.0f} | {more:.0f} | {chosen.pairs} |", flush=True)
 
 
 def processor() -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_invert import Evaluation, LitInvertError, LossTerm
+from lit_invert import Evaluation, LitInvertError, SquaredTerm
 
 
-class CarbonBalance(LossTerm):
+class CarbonBalance(SquaredTerm):
     r"""Closure of the carbon budget, day by day.
 
     .. math:: L = \frac{1}{T} \sum_t \left( NEP_t - (NPP_t - Rh_t) \right)^2 + \max(0,\, NPP_t - GPP_t)^2
@@ -28,14 +31,13 @@ class CarbonBalance(LossTerm):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__(weight)
 
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return the mean squared gap of each member, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the gaps of each member, a (B, 2 T)-dim tensor, whose squares sum to the mean [gC m-2 d-1]."""
         gpp, npp, nep, rh = (evaluation.flux(name) for name in ("gpp", "npp", "nep", "rh"))
-        excess = functional.relu(npp - gpp)
-        return ((nep - (npp - rh)).square() + excess.square()).mean(-1)
+        return torch.cat([nep - (npp - rh), functional.relu(npp - gpp)], dim=-1) / math.sqrt(nep.shape[-1])
 
 
-class CarbonUseEfficiency(LossTerm):
+class CarbonUseEfficiency(SquaredTerm):
     r"""Carbon-use efficiency NPP/GPP of the whole run within its observed range.
 
     .. math:: L = \max(0,\, c_{low} \overline{GPP} - \overline{NPP})^2 + \max(0,\, \overline{NPP} - c_{high} \overline{GPP})^2
@@ -64,7 +66,7 @@ class CarbonUseEfficiency(LossTerm):
             raise LitInvertError(f"loss term {self.name!r}: low is {low!r} and high is {high!r}, expected low < high.")
         self.low, self.high = low, high
 
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return the squared distance of each member from the range, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the distance of each member from both ends of the range, a (B, 2)-dim tensor [gC m-2 d-1]."""
         gpp, npp = evaluation.flux("gpp").mean(-1), evaluation.flux("npp").mean(-1)
-        return functional.relu(self.low * gpp - npp).square() + functional.relu(npp - self.high * gpp).square()
+        return functional.relu(torch.stack([self.low * gpp - npp, npp - self.high * gpp], dim=-1))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_invert import Evaluation, LossTerm
+from lit_invert import Evaluation, SquaredTerm
 
 
-class SeasonalPlausibility(LossTerm):
+class SeasonalPlausibility(SquaredTerm):
     r"""GPP falls mostly on the lighter half of the days, Rh mostly on the warmer half.
 
     .. math:: L = \sum_f \max\left(0,\, c_f \overline{f} - \overline{f \cdot [d \ge \mathrm{median}(d)]}\right)^2
@@ -43,11 +44,11 @@ class SeasonalPlausibility(LossTerm):
         self.gpp_share, self.rh_share = gpp_share, rh_share
         self.light, self.warmth = light, warmth
 
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return what each member lacks in season, squared, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return what each member lacks in season, a (B, 2)-dim tensor [gC m-2 d-1]."""
         gpp = _lack(evaluation.flux("gpp"), evaluation.driver(self.light), self.gpp_share)
         rh = _lack(evaluation.flux("rh"), evaluation.driver(self.warmth), self.rh_share)
-        return gpp.square() + rh.square()
+        return torch.stack([gpp, rh], dim=-1)
 
 
 def _lack(flux: Tensor, driver: Tensor, share: float) -> Tensor:

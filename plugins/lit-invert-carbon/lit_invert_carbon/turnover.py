@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lit_invert import Evaluation, LossTerm
+from lit_invert import Evaluation, SquaredTerm
 
 #: Pairs (faster, slower) in the parameter names of the shipped process model.
 ORDERS = (("sr_l", "sr_h"), ("lf0", "lc0"), ("lr0", "sr_h"))
@@ -16,7 +16,7 @@ ORDERS = (("sr_l", "sr_h"), ("lf0", "lc0"), ("lr0", "sr_h"))
 PER_DAY = {"sr_l": 1e-3, "sr_h": 1e-3}
 
 
-class TurnoverOrder(LossTerm):
+class TurnoverOrder(SquaredTerm):
     r"""Ecological and dynamic constraints on turnover rates: each pair in its order.
 
     .. math:: L = \sum_{(f, s)} \max(0,\, \log k_s - \log k_f)^2
@@ -46,10 +46,10 @@ class TurnoverOrder(LossTerm):
         self.orders = [(faster, slower) for faster, slower in orders]
         self.per_day = dict(PER_DAY if per_day is None else per_day)
 
-    def forward(self, evaluation: Evaluation) -> Tensor:
-        """Return the squared log ratios out of order of each member, a (B,)-dim tensor [-]."""
+    def residuals(self, evaluation: Evaluation) -> Tensor:
+        """Return the log ratios out of order of each member, a (B, pairs)-dim tensor [-]."""
         excesses = [functional.relu(self._log_rate(s, evaluation) - self._log_rate(f, evaluation)) for f, s in self.orders]
-        return torch.stack(excesses).square().sum(0)
+        return torch.stack(excesses, dim=-1)
 
     def _log_rate(self, name: str, evaluation: Evaluation) -> Tensor:
         rate = evaluation.parameter(name) * self.per_day.get(name, 1.0)
