@@ -166,7 +166,7 @@ class ParameterSpace(nn.Module):
     def push(self, theta: Tensor) -> ParameterTangents:
         """Return how the parameters change with each free component of theta (B, P)."""
         free = (~self._fixed).nonzero().flatten()
-        if isinstance(self.transform, ScaledTransform):
+        if type(self.transform) is ScaledTransform:  # a subclass may map otherwise
             scaled = torch.eye(len(self._fixed), dtype=theta.dtype, device=theta.device)[free].expand(len(theta), -1, -1)
             slope = torch.where(self.scaler.log, self.to_physical(theta), 1.0) * self.scaler.std
             physical = scaled * slope[:, None]
@@ -184,15 +184,35 @@ class ParameterSpace(nn.Module):
 
         They are infinite where the transform keeps a bound by itself, and close around a fixed parameter.
         """
+        physical = self.to_physical(theta)
+        low, up = self.bounds.resolve(physical)
         lower, upper = torch.full_like(theta, -math.inf), torch.full_like(theta, math.inf)
         if not self.transform.keeps_lower:
-            low, up = self.bounds.resolve(self.to_physical(theta))
-            lower = torch.where(torch.isfinite(low), self.to_theta(low), lower)
-            upper = torch.where(torch.isfinite(up), self.to_theta(up), upper)
-        elif not self.transform.keeps_upper:
-            _, up = self.bounds.resolve(self.to_physical(theta))
-            upper = torch.where(torch.isfinite(up), self.to_theta(up), upper)
+            lower = torch.where(torch.isfinite(low), self._side(low, physical), lower)
+        if not self.transform.keeps_upper:
+            upper = torch.where(torch.isfinite(up), self._side(up, physical), upper)
         return torch.where(self._fixed, theta, lower), torch.where(self._fixed, theta, upper)
+
+    def _side(self, side: Tensor, physical: Tensor) -> Tensor:
+        """Return theta of one side of the bounds, each parameter's with those that bound it where they are."""
+        theta = self.to_theta(side)
+        for i in self.bounds.dependent:
+            one = physical.clone()
+            one[..., i] = side[..., i]
+            theta[..., i] = self.to_theta(one)[..., i]
+        return theta
+
+    @property
+    def is_box(self) -> bool:
+        """Whether the bounds that the transform leaves open are numbers, and not other parameters."""
+        bounds, transform = self.bounds, self.transform
+        lower = transform.keeps_lower or max(bounds.lower_from, default=-1) < 0
+        return lower and (transform.keeps_upper or max(bounds.upper_from, default=-1) < 0)
+
+    @property
+    def fixed(self) -> Tensor:
+        """True where a parameter keeps its prior, (P,)."""
+        return self._fixed
 
     def project(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Clip in physical space and come back to theta.

@@ -115,12 +115,15 @@ class InversionProblem(nn.Module):
 
     def _simulate(self, scaled: Tensor, members: Tensor | None = None) -> Tensor:
         simulated: Tensor = self.simulator(scaled, members)
+        self._check_length(simulated)
+        return simulated
+
+    def _check_length(self, simulated: Tensor) -> None:
         if simulated.shape[1] != self.observed.shape[1]:
             raise ShapeError(
                 f"the surrogate simulates {simulated.shape[1]} days but {self.observed.shape[1]} are observed. "
                 "Give both for the same days; unobserved ones are masked."
             )
-        return simulated
 
     def evaluate(self, theta: Tensor, members: Tensor | None = None) -> Evaluation:
         """Simulate and return all that a loss term may see.
@@ -147,6 +150,7 @@ class InversionProblem(nn.Module):
         physical, directions = self.space.to_physical(theta), self.space.push(theta)
         scaled = self.space.scaler.to_scaled(physical)
         simulated, pushed = self.simulator.push(scaled, directions.scaled, members)
+        self._check_length(simulated)
         tangent = Tangent(directions.scaled, directions.physical, directions.lower, directions.upper, pushed)
         return self._evaluation(physical, scaled, simulated, members), tangent, directions.free
 

@@ -74,7 +74,7 @@ class ProblemObjective:
         lower, upper = self.problem.space.theta_bounds(theta)
         if self.is_bounded:
             return lower, upper
-        fixed = lower == upper
+        fixed = self.problem.space.fixed
         return torch.where(fixed, lower, -torch.inf), torch.where(fixed, upper, torch.inf)
 
     def project(self, theta: Tensor, members: Tensor | None = None) -> Tensor:
@@ -111,15 +111,17 @@ class _Last(Generic[Value]):
         self._value: Value | None = None
 
     def at(self, theta: Tensor, members: Tensor | None) -> Value | None:
-        if self._asked is None or not torch.equal(self._asked[0], theta):
-            return None
-        before = self._asked[1]
-        is_same = members is before if members is None or before is None else torch.equal(members, before)
-        return self._value if is_same else None
+        return self._value if self._asked is not None and all(map(_is_same, self._asked, (theta, members))) else None
 
     def keep(self, theta: Tensor, members: Tensor | None, value: Value) -> Value:
-        self._asked, self._value = (theta.detach().clone(), members), value
+        self._asked, self._value = (theta.detach().clone(), None if members is None else members.clone()), value
         return value
+
+
+def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.device == b.device and torch.equal(a, b)
 
 
 def _gradient_of(term: LossTerm, evaluation: Evaluation, tangent: Tangent) -> Tensor:
@@ -128,6 +130,8 @@ def _gradient_of(term: LossTerm, evaluation: Evaluation, tangent: Tangent) -> Te
     leaves = {name: getattr(evaluation, name).detach().clone().requires_grad_() for name in names}
     with torch.enable_grad():
         value = term(replace(evaluation, **leaves))
+        if not value.requires_grad:  # it does not depend on the parameters
+            return torch.zeros_like(tangent.scaled[..., 0])
         slopes = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
     total = torch.zeros_like(tangent.scaled[..., 0])
     for name, slope in zip(names, slopes, strict=True):

@@ -50,38 +50,50 @@ def draw_starts(space: ParameterSpace, count: int, generator: Generator) -> Tens
     prior = space.scaler.to_scaled(space.prior)
     noise = torch.randn(count, len(prior), generator=generator, dtype=torch.float64).to(prior)
     noise[0] = 0.0
+    noise[:, space.fixed] = 0.0
     physical = space.bounds.clip(space.scaler.to_physical(prior + noise * space.prior_sd_scaled))
     physical[0] = space.prior
     return space.to_theta(physical)
 
 
-def coarse_days(problem: InversionProblem) -> int | None:
-    """Return how many days hold a first share of the observations, or None where that would save too little."""
-    observed = problem.mask.any(-1).any(0).cumsum(0)
+def coarse_days(problem: InversionProblem, target: str) -> int | None:
+    """Return how many days hold a first share of the target's observations.
+
+    None where that would save too little, and where the surrogate cannot be run for fewer days: one of fixed length, or of windows.
+    """
+    spec = problem.surrogate.spec
+    if spec.fixed_length is not None or isinstance(problem.forcing, dict):
+        return None
+    observed = problem.mask[..., spec.output_names.index(target)].any(0).cumsum(0)
     enough = max(1, math.ceil(COARSE_SHARE * observed[-1].item()))
     days = max(COARSE_DAYS, int((observed >= enough).nonzero()[0]) + 1)
     return days if 2 * days <= len(observed) else None
 
 
-def find_start(objective: ProblemObjective, build: BuildSolver, theta: Tensor, coarse: bool = True) -> tuple[Tensor, str]:
+def find_start(
+    objective: ProblemObjective, build: BuildSolver, theta: Tensor, target: str = "nep", coarse: bool = True
+) -> tuple[Tensor, str]:
     """Find where the fit of one member starts.
 
     Args:
         objective: The whole problem.
         build: The solver.
         theta: Places to start from, (S, P), of which halving leaves one.
+        target: The flux that is fitted.
         coarse: Whether the first steps are taken on the first years alone, where the record is long enough.
 
     Returns:
         Theta, (1, P), and how it was found, in words; empty where it was given.
     """
     problem = objective.problem
-    days = coarse_days(problem) if coarse else None
-    first = objective if days is None else ProblemObjective(problem.first(days), objective.is_bounded)
+    days = coarse_days(problem, target) if coarse else None
+    first = ProblemObjective(problem if days is None else problem.first(days), objective.is_bounded)
     how = []
     if len(theta) > 1:
         how.append(f"best of {len(theta)} starts")
-        theta = halve(first, theta, build)
+        finite = first.loss(theta).isfinite()
+        finite[0] = True  # if the prior's is not, the solver says so
+        theta = halve(first, theta[finite], build)
     if days is not None:
         theta, steps = descend(first, theta, build)
         how.append(f"{steps} steps on the first {days} days before")
@@ -123,10 +135,10 @@ def halve(objective: Objective, theta: Tensor, build: BuildSolver) -> Tensor:
         The start that is left, where its steps have led it, (1, P).
     """
     while len(theta) > 1:
-        parameter = nn.Parameter(theta)
+        parameter = nn.Parameter(theta.clone())
         solver = build([parameter], objective)
         for _ in range(STEPS_A_ROUND):
             solver.step()
-        order = solver.loss.nan_to_num(nan=math.inf).argsort()
+        order = solver.loss.argsort()  # NaN is last
         theta = parameter.detach()[order[: (len(theta) + 1) // 2]]
     return theta

@@ -140,13 +140,11 @@ class Bounds(nn.Module):
     def resolve(self, physical: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds (..., P) at these physical values."""
         lower, upper = self.lower.expand_as(physical), self.upper.expand_as(physical)
-        if self.dependent:
-            lower, upper = lower.clone(), upper.clone()
-            for i in self.dependent:
-                if self.lower_from[i] >= 0:
-                    lower[..., i] = physical[..., self.lower_from[i]]
-                if self.upper_from[i] >= 0:
-                    upper[..., i] = physical[..., self.upper_from[i]]
+        for i in self.dependent:
+            if self.lower_from[i] >= 0:
+                lower = _replace(lower, i, physical[..., self.lower_from[i]])
+            if self.upper_from[i] >= 0:
+                upper = _replace(upper, i, physical[..., self.upper_from[i]])
         return lower, upper
 
     def push(self, tangents: Tensor) -> tuple[Tensor, Tensor]:

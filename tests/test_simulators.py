@@ -262,6 +262,6 @@ def test_a_kernel_that_differs_from_the_surrogate_is_refused(compiler, monkeypat
     monkeypatch.setattr(
         NativeKernel, "simulate", lambda *args, **kwargs: (wrong(right(*args, **kwargs)[0]), right(*args, **kwargs)[1])
     )
-    with pytest.raises(KernelError, match=r"a kernel differs from the surrogate by .* allowed are 1e-04"):
+    with pytest.raises(KernelError, match=r"the simulation of a kernel is off by .* of the surrogate's own, allowed are 1e-04"):
         Simulator(lstm(), drivers(), "native")
     assert Simulator(lstm(), drivers(), "auto").kernel == "numba"

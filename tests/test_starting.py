@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from lit_invert.losses import Misfit, Prior
@@ -46,13 +48,17 @@ def test_starts_are_the_prior_and_draws_from_it_inside_the_bounds():
 def test_the_first_days_hold_a_fifth_of_the_observations_and_a_year():
     problem = toy_problem(n_days=2000)
     mask = torch.ones_like(problem.mask)
-    assert coarse_days(masked(problem, mask)) == 400
+    assert coarse_days(masked(problem, mask), "nep") == 400
     mask[:, :900] = False  # 1,100 observed days, a fifth of them by day 900 + 220
-    assert coarse_days(masked(problem, mask)) is None
+    assert coarse_days(masked(problem, mask), "nep") is None
     mask[:, 1000:] = False
     mask[:, 500:900] = True  # 500 observed days from day 500 on
-    assert coarse_days(masked(problem, mask)) == 600
-    assert coarse_days(toy_problem(n_days=700)) is None  # a year would be more than half of it
+    mask[:, :, 0] = True  # days of another flux do not count
+    assert coarse_days(masked(problem, mask), "nep") == 600
+    assert coarse_days(toy_problem(n_days=700), "nep") is None  # a year would be more than half of it
+    whole = masked(problem, torch.ones_like(problem.mask))
+    whole.surrogate.spec = replace(whole.surrogate.spec, fixed_length=2000)
+    assert coarse_days(whole, "nep") is None
 
 
 def test_the_first_days_are_the_whole_problem_cut_short():

@@ -1,7 +1,7 @@
 """Compile the C kernel for this processor, once, into the user's cache.
 
 The library is built with whatever C compiler is there (`CC`, cc, gcc or clang) for exactly this processor, and named by the hash of
-source, flags and processor, so that a home folder shared by different machines holds one library for each.
+source, flags, system and processor, so that a home folder shared by different machines holds one library for each.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ def load_library() -> ctypes.CDLL:
         KernelError: If there is no C compiler, or it cannot build or load the kernel.
     """
     source = _SOURCE.read_bytes()
-    key = hashlib.sha256(b"\0".join([source, " ".join(_FLAGS).encode(), _processor().encode()])).hexdigest()[:16]
-    folder = cache_folder()
-    path = folder / f"lstm-{key}.so"
+    parts = [*_FLAGS, os.environ.get("CC", ""), platform.platform(), _processor()]
+    key = hashlib.sha256(b"\0".join([source, *(part.encode() for part in parts)])).hexdigest()[:16]
+    folder = Path()
     try:
+        folder = cache_folder()
+        path = folder / f"lstm-{key}.so"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             _compile(path)
         return _declare(ctypes.CDLL(str(path)))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no home folder is a RuntimeError
         raise KernelError(f"the compiled kernel cannot be kept or loaded in {folder} ({error}).") from error
 
 
@@ -48,7 +50,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer = ctypes.c_void_p
     library.lstm_simulate.argtypes = [pointer] * 5
     library.lstm_pull.argtypes = [pointer] * 9
-    library.lstm_push.argtypes = [pointer] * 3 + [ctypes.c_int] + [pointer] * 6
+    library.lstm_push.argtypes = [pointer] * 3 + [ctypes.c_int] + [pointer] * 5
     for name in ("lstm_simulate", "lstm_pull", "lstm_push"):
         getattr(library, name).restype = None
     return library

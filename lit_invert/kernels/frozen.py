@@ -84,6 +84,6 @@ class Kernel(Protocol):
         """Return the gradient with respect to what the members bring, given that of the outputs, (B, T, Z)."""
         ...
 
-    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: object = None) -> tuple[Tensor, Tensor]:
-        """Return the outputs (B, T, Z) and their tangents (B, T, Z, K) in K directions; `kept` saves simulating again."""
+    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: object) -> Tensor:
+        """Return the tangents of the outputs in K directions, (B, T, Z, K), given what `simulate` kept."""
         ...

@@ -133,17 +133,18 @@ class NumbaKernel:
             pulled.append(self._pull(run, cotangent[group.at].transpose(0, 1)))
         return Member(*map(torch.cat, zip(*pulled, strict=True)))
 
-    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: Any = None) -> tuple[Tensor, Tensor]:
-        """Return the outputs (B, T, Z) and their tangents (B, T, Z, K)."""
-        z = torch.empty(len(member.gates), self.network.days, len(self.network.out_bias))
-        pushed = torch.empty(*z.shape, tangents.gates.shape[1])
+    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: Any) -> Tensor:
+        """Return the tangents of the outputs, (B, T, Z, K)."""
+        members, directions = tangents.gates.shape[:2]
+        pushed = torch.empty(members, self.network.days, len(self.network.out_bias), directions, dtype=torch.float32)
+        if not pushed.numel():
+            return pushed
         for number, group in enumerate(self._groups(member, rows)):
-            run = self._run(group) if kept is None else kept[number]
-            z[group.at] = self._head(run)
+            run = self._run(group) if kept is None else kept[number]  # beyond the limit of memory nothing was kept
             for m, out in enumerate(pushed[group.at]):
                 own = Member(*(part[group.at][m] for part in tangents))
                 self._push(run.only(m), own, out)
-        return z, pushed
+        return pushed
 
     def _tape_width(self) -> int:
         return 6 * self.network.layers * self.network.hidden_size + self._features.shape[-1]

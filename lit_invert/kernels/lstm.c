@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -333,7 +334,11 @@ typedef struct {
   int tape_day;
 } Group;
 
-static void *take(int64_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
+static void *take(int64_t bytes) {
+  void *room = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!room && bytes) { fputs("lit-invert: the kernel is out of memory\n", stderr); abort(); }
+  return room;
+}
 #define FLOATS(n) take(4 * (int64_t)(n))
 
 static int64_t widest(const Network *net) {
@@ -752,7 +757,7 @@ static void push_member(void *with, int number) {
     const int days = days_from(call->in, day);
     if (own) {
       g.tape_day = day;
-      run_days(&g, day, days, part ? NULL : call->z);
+      run_days(&g, day, days, NULL);
     }
     if (G) push_head(&d, &g, day, days);
     for (int i = 0; i < days; i++) {
@@ -782,7 +787,6 @@ int lstm_bf16(void) {
   return 0;
 #endif
 }
-int64_t lstm_tape(const Network *net) { return tape_width(net); }
 
 void lstm_simulate(const Network *net, const Inputs *in, float *z, float *states, float *tape) {
   Call call = {.net = net, .in = in, .z = z, .states = states, .tape = tape};
@@ -796,11 +800,11 @@ void lstm_pull(const Network *net, const Inputs *in, float *states, float *tape,
   share_out(pull_group, &call, (in->members + group_size(in) - 1) / group_size(in), in->threads);
 }
 
-/* With the tape of these members from lstm_simulate; without one they are simulated again, into z. */
+/* With the tape of these members from lstm_simulate; without one (NULL) they are simulated again. */
 void lstm_push(const Network *net, const Inputs *in, float *tape, int tangents, const float *t_gates, const float *t_features,
-               const float *t_hidden, const float *t_cell, float *z, float *tz) {
+               const float *t_hidden, const float *t_cell, float *tz) {
   const int parts = (in->threads + in->members - 1) / in->members; /* a lone member shares its tangents out */
-  Call call = {.net = net, .in = in, .z = z, .tape = tape, .tangents = tangents, .parts = parts < tangents ? parts : tangents,
+  Call call = {.net = net, .in = in, .tape = tape, .tangents = tangents, .parts = parts < tangents ? parts : tangents,
                .t_gates = t_gates, .t_features = t_features, .t_hidden = t_hidden, .t_cell = t_cell, .tz = tz};
   share_out(push_member, &call, in->members * call.parts, in->threads);
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import KernelError
+from ..errors import KernelError, ShapeError
 from .build import load_library
 from .frozen import FrozenLSTM, Member
 
@@ -65,7 +64,6 @@ class _Inputs(ctypes.Structure):
 class _Kept:
     """What one simulation leaves for the passes after it."""
 
-    z: Tensor | None = None
     tape: Tensor | None = None
     states: Tensor | None = None
 
@@ -103,18 +101,25 @@ class NativeKernel:
             if precision != "float32" and not has_bfloat16():
                 raise KernelError(f"this processor has no bfloat16 arithmetic, which {precision!r} needs. Use 'float32'.")
         self.network, self.gradient, self.tangents, self.threads = network, gradient, tangents, threads
-        self._layout = _Layout(network)
-        self._packed = _pack(network, self._layout)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._layout = _Layout(self.network)
+        self._packed = _pack(self.network, self._layout)
         self._struct: _Network | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pointers cannot follow into copies and other processes.
-        return {**self.__dict__, "_struct": None}
+        # Pointers cannot follow into copies and other processes, nor can the packing, which is for this processor.
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def first(self, days: int) -> NativeKernel:
         """Return the same for the first days alone, sharing memory."""
-        shorter = copy.copy(self)
-        shorter.network = self.network.first(days)
+        shorter = object.__new__(type(self))
+        shorter.__dict__.update(self.__dict__, network=self.network.first(days))
         forcing = {name: self._packed[name][:, :days] for name in ("forcing_gates", "forcing_features")}
         shorter._packed = {**self._packed, **forcing}
         return shorter
@@ -122,56 +127,52 @@ class NativeKernel:
     def simulate(self, member: Member, rows: Tensor | None, keep: bool) -> tuple[Tensor, object]:
         """Return the outputs (B, T, Z), and with `keep` the tape, or the states from which it can be made again."""
         inputs, alive = self._inputs(member, rows, self.gradient)
-        z = torch.empty(len(member.gates), self.network.days, len(self.network.out_bias))
-        kept = self._room(z) if keep else _Kept()
-        load_library().lstm_simulate(self._pointer(), ctypes.byref(inputs), _at(z), _at(kept.states), _at(kept.tape))
+        z = _room(len(member.gates), self.network.days, len(self.network.out_bias))
+        kept = self._keep(len(z)) if keep else _Kept()
+        if len(z):
+            load_library().lstm_simulate(self._pointer(), ctypes.byref(inputs), _at(z), _at(kept.states), _at(kept.tape))
         del alive
         return z, kept
 
-    def _room(self, z: Tensor) -> _Kept:
-        members, days, _ = z.shape
+    def _keep(self, members: int) -> _Kept:
+        days = self.network.days
         width = 6 * self.network.layers * self._layout.hidden + self._layout.features
         if members * days * width * 4 <= _TAPE_BYTES:
-            return _Kept(z, tape=torch.empty(members, days, width))
+            return _Kept(tape=_room(members, days, width))
         chunks = -(-days // load_library().lstm_chunk())
-        return _Kept(z, states=torch.empty(members, chunks, 2, self.network.layers, self._layout.hidden))
+        return _Kept(states=_room(members, chunks, 2, self.network.layers, self._layout.hidden))
 
     def pull(self, member: Member, rows: Tensor | None, kept: Any, cotangent: Tensor) -> Member:
         """Return the gradient with respect to what the members bring."""
         inputs, alive = self._inputs(member, rows, self.gradient)
         members, layout = len(member.gates), self._layout
         cotangent = cotangent.contiguous()
-        gates, features = torch.empty(members, 4 * layout.hidden), torch.empty(members, layout.features)
-        hidden, cell = (torch.empty(members, self.network.layers, layout.hidden) for _ in range(2))
-        load_library().lstm_pull(
-            self._pointer(),
-            ctypes.byref(inputs),
-            _at(kept.states),
-            _at(kept.tape),
-            _at(cotangent),
-            *map(_at, (gates, features, hidden, cell)),
-        )
+        gates, features = _room(members, 4 * layout.hidden), _room(members, layout.features)
+        hidden, cell = (_room(members, self.network.layers, layout.hidden) for _ in range(2))
+        if members:
+            load_library().lstm_pull(
+                self._pointer(),
+                ctypes.byref(inputs),
+                _at(kept.states),
+                _at(kept.tape),
+                _at(cotangent),
+                *map(_at, (gates, features, hidden, cell)),
+            )
         del alive
         return layout.unpack(Member(gates, features, hidden, cell))
 
-    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: Any = None) -> tuple[Tensor, Tensor]:
-        """Return the outputs (B, T, Z) and their tangents (B, T, Z, K)."""
+    def push(self, member: Member, rows: Tensor | None, tangents: Member, kept: Any) -> Tensor:
+        """Return the tangents of the outputs, (B, T, Z, K)."""
         inputs, alive = self._inputs(member, rows, self.tangents)
         packed = self._layout.pack(tangents)
-        has_tape = kept is not None and kept.tape is not None
-        z = kept.z if has_tape else torch.empty(len(member.gates), self.network.days, len(self.network.out_bias))
-        pushed = torch.empty(*z.shape, tangents.gates.shape[1])
-        load_library().lstm_push(
-            self._pointer(),
-            ctypes.byref(inputs),
-            _at(kept.tape) if has_tape else None,
-            pushed.shape[-1],
-            *map(_at, packed),
-            _at(z),
-            _at(pushed),
-        )
+        members, directions = tangents.gates.shape[:2]
+        pushed = _room(members, self.network.days, len(self.network.out_bias), directions)
+        if pushed.numel():
+            load_library().lstm_push(
+                self._pointer(), ctypes.byref(inputs), _at(kept.tape), directions, *map(_at, packed), _at(pushed)
+            )
         del alive
-        return z, pushed
+        return pushed
 
     def _inputs(self, member: Member, rows: Tensor | None, precision: Precision) -> tuple[_Inputs, object]:
         """Return the pointers, and what must stay alive while they are used."""
@@ -180,6 +181,10 @@ class NativeKernel:
             gates, features = gates[rows], features[rows]
         packed = self._layout.pack(member)
         own = len(gates) > 1
+        if own and len(gates) != len(packed.gates):
+            raise ShapeError(
+                f"forcing has {len(gates)} rows for {len(packed.gates)} members; say which row belongs to each, or give one."
+            )
         inputs = _Inputs(
             len(packed.gates),
             self.network.days,
@@ -226,7 +231,8 @@ class _Layout:
     def gates(self, values: Tensor) -> Tensor:
         """Take (..., 4 H) from PyTorch's order to the kernel's."""
         apart = _pad(values.reshape(*values.shape[:-1], 4, self.true_hidden), self.hidden)
-        return apart.unflatten(-1, (-1, self.vector)).transpose(-3, -2).flatten(-3).contiguous()
+        packed: Tensor = apart.unflatten(-1, (-1, self.vector)).transpose(-3, -2).flatten(-3)
+        return packed.contiguous()
 
     def pack(self, member: Member) -> Member:
         """Take what members bring to the kernel's layout."""
@@ -299,5 +305,15 @@ def _pad(values: Tensor, width: int) -> Tensor:
     return functional.pad(values, (0, width - values.shape[-1])) if values.shape[-1] != width else values
 
 
+def _room(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+    """Return the address of what C will read."""
+    if tensor is None:
+        return None
+    assert tensor.dtype in (torch.float32, torch.bfloat16)
+    assert tensor.device.type == "cpu"
+    assert tensor.is_contiguous() or tensor.dim() == 3  # forcing cut to its first days
+    return tensor.data_ptr()

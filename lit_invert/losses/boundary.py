@@ -40,7 +40,7 @@ class Boundary(SquaredTerm):
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return how far each parameter is inside the margins, (B, P) [-]; at most one of its two margins counts."""
         lower, upper = evaluation.lower, evaluation.upper
-        inside = (lower > -float("inf")) & (upper < float("inf"))
+        inside = (lower > -float("inf")) & (upper < float("inf")) & (upper > lower)
         width = torch.where(inside, upper - lower, 1.0)
         place = torch.where(inside, (evaluation.physical - torch.where(inside, lower, 0.0)) / width, 0.5)
         return functional.relu(self.margin - place) + functional.relu(place - 1 + self.margin)

@@ -86,7 +86,16 @@ class Misfit(LossTerm):
 
     def forward(self, evaluation: Evaluation) -> Tensor:
         """Return the misfit of each member, a (B,)-dim tensor [(gC m-2 d-1)^2]."""
-        values = [share * self._of(name, evaluation) for name, share in self._shares(evaluation).items()]
+        values = [
+            share
+            * masked_mean_square(
+                evaluation.simulated[..., place],
+                evaluation.observed[..., place],
+                evaluation.mask[..., place],
+                self._deviation(place, evaluation),
+            )
+            for place, share in self._shares(evaluation)
+        ]
         return torch.stack(values).sum(0)
 
     def residuals(self, evaluation: Evaluation) -> Tensor:
@@ -104,26 +113,22 @@ class Misfit(LossTerm):
         parts = [factor.unsqueeze(-1) * tangent.simulated[:, :, place] for place, _, factor in self._factors(evaluation)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _shares(self, evaluation: Evaluation) -> dict[str, float]:
-        """Return the share of each flux that counts; they sum to one."""
-        index_of(self.target, evaluation.outputs, "output of the surrogate")
+    def _shares(self, evaluation: Evaluation) -> list[tuple[int, Tensor]]:
+        """Return the place of each flux that counts, and its share for each member, (1 or B,); they sum to one.
+
+        A flux that a member has no observation of counts nothing for it; a member without any has its target.
+        """
+        target = index_of(self.target, evaluation.outputs, "output of the surrogate")
+        one = evaluation.simulated.new_ones(())
         if not self.multi_output:
-            return {self.target: 1.0}
-        weights = {n: w for n, w in self.output_weights.items() if n in evaluation.outputs and self._is_observed(n, evaluation)}
-        total = sum(weights.values()) or 1.0
-        return {name: weight / total for name, weight in weights.items()} or {self.target: 1.0}
-
-    def _is_observed(self, name: str, evaluation: Evaluation) -> bool:
-        return bool(evaluation.mask[..., evaluation.outputs.index(name)].any())
-
-    def _of(self, name: str, evaluation: Evaluation) -> Tensor:
-        place = evaluation.outputs.index(name)
-        return masked_mean_square(
-            evaluation.simulated[..., place],
-            evaluation.observed[..., place],
-            evaluation.mask[..., place],
-            self._deviation(place, evaluation),
-        )
+            return [(target, one)]
+        places = [evaluation.outputs.index(name) for name in self.output_weights if name in evaluation.outputs]
+        given = one.new_tensor([self.output_weights[evaluation.outputs[place]] for place in places])
+        weights = torch.where(evaluation.mask[..., places].any(1), given, 0.0)
+        total = weights.sum(-1, keepdim=True)
+        alone = torch.tensor([place == target for place in places], device=weights.device).to(weights)
+        shares = torch.where(total > 0, weights / total.clamp_min(torch.finfo(weights.dtype).tiny), alone)
+        return list(zip(places, shares.unbind(-1), strict=True))
 
     def _deviation(self, place: int, evaluation: Evaluation) -> Tensor | None:
         if evaluation.sigma is None or not self.use_sigma:
@@ -133,10 +138,9 @@ class Misfit(LossTerm):
     def _factors(self, evaluation: Evaluation) -> list[tuple[int, Tensor, Tensor]]:
         """Return each flux that counts: its place, its mask, and the root of each day's weight, zero where not observed."""
         factors = []
-        for name, share in self._shares(evaluation).items():
-            place = evaluation.outputs.index(name)
+        for place, share in self._shares(evaluation):
             mask, sigma = evaluation.mask[..., place], self._deviation(place, evaluation)
             precision = mask.to(evaluation.simulated) if sigma is None else torch.where(mask, sigma.square().reciprocal(), 0.0)
             total = precision.sum(-1, keepdim=True).clamp_min(torch.finfo(precision.dtype).tiny)
-            factors.append((place, mask, (share * precision / total).sqrt()))
+            factors.append((place, mask, (share.unsqueeze(-1) * precision / total).sqrt()))
         return factors

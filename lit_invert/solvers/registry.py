@@ -55,17 +55,20 @@ AUTO = "auto"
 MOST_TANGENTS = 200
 
 
-def choose_solver(free: int, has_residuals: bool) -> tuple[str, str]:
+def choose_solver(free: int, has_residuals: bool, is_box: bool = True) -> tuple[str, str]:
     """Return the name of the solver for a problem, and why.
 
     Args:
         free: Number of free parameters.
         has_residuals: Whether some loss term is a sum of squares.
+        is_box: Whether the bounds are numbers, and not other parameters.
 
     Example:
         >>> choose_solver(36, True)
         ('levenberg_marquardt', '36 free parameters and a sum of squares')
     """
+    if not is_box:
+        return "adam", "bounds that name other parameters"
     if not has_residuals:
         return "lbfgs", "no loss term is a sum of squares"
     if free > MOST_TANGENTS:

@@ -36,6 +36,7 @@ class _Run:
     static: Tensor
     rows: Tensor | None
     entry: _Entry
+    z: Tensor
     kept: object
 
     def is_of(self, static: Tensor, rows: Tensor | None) -> bool:
@@ -73,13 +74,14 @@ class FoldedLSTM:
         Returns:
             A (B, T, V)-dim tensor.
         """
-        entry = self._enter(static, rows)
-        if torch.is_grad_enabled() and static.requires_grad:
-            z: Tensor = _Recurrence.apply(*entry.member, rows, self.kernel)
-        else:
-            z, kept = self.kernel.simulate(entry.member, rows, keep=True)
-            self._last = _Run(static.clone(), rows, entry, kept)
-        return leave(self.network.head, z, entry.gain)
+        with torch.autocast("cpu", enabled=False):  # kernels read float32
+            entry = self._enter(static, rows)
+            if torch.is_grad_enabled() and static.requires_grad:
+                z: Tensor = _Recurrence.apply(*entry.member, rows, self.kernel)
+            else:
+                z, kept = self.kernel.simulate(entry.member, rows, keep=True)
+                self._last = _Run(static.clone(), None if rows is None else rows.clone(), entry, z, kept)
+            return leave(self.network.head, z, entry.gain)
 
     def push(self, static: Tensor, directions: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Simulate, and push tangents of the statics forward.
@@ -92,13 +94,14 @@ class FoldedLSTM:
         Returns:
             The simulated fluxes (B, T, V) and their tangents (B, T, V, K).
         """
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             last, self._last = self._last, None
             if last is None or not last.is_of(static, rows):
-                last = _Run(static, rows, self._enter(static, rows), None)
-            entry, tangent = last.entry, self._push_entry(last.entry, static, directions, rows)
-            z, pushed = self.kernel.push(entry.member, rows, tangent.member, last.kept)
-            return push_leave(self.network.head, z, entry.gain, pushed, tangent.gain)
+                entry = self._enter(static, rows)
+                last = _Run(static, rows, entry, *self.kernel.simulate(entry.member, rows, keep=True))
+            tangent = self._push_entry(last.entry, static, directions, rows)
+            pushed = self.kernel.push(last.entry.member, rows, tangent.member, last.kept)
+            return push_leave(self.network.head, last.z, last.entry.gain, pushed, tangent.gain)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}

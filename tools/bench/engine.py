@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from rivals import METHODS as RIVALS
 from rivals import Method
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from traces import Recorder, Trace
 
 from lit_invert.memory import keeping_freed_memory
@@ -21,7 +22,7 @@ from lit_invert.problem import InversionProblem
 from lit_invert.problem_objective import ProblemObjective
 from lit_invert.simulators import Arithmetic, KernelName, Simulator
 from lit_invert.solvers import BoundedLBFGS, BoundedSolver, LevenbergMarquardt, QuasiNewton, Stopping, minimize
-from lit_invert.starting import find_start
+from lit_invert.starting import draw_starts, find_start
 
 STOPPING = Stopping(loss=1e-6)
 
@@ -64,9 +65,9 @@ def solve(
     problem: InversionProblem,
     theta0: Tensor,
     budget: float = math.inf,
-    coarse: bool = True,
+    starts: int = 1,
 ) -> Trace:
-    """Run one solver on one rung, from `theta0`, as `lit-invert fit` would."""
+    """Run one solver on one rung, from `theta0`, as `lit-invert fit` would; from several starts at once, keep them all."""
     recorder = Recorder(problem, budget)
     build_simulator = partial(Simulator, kernel=kernel, arithmetic=arithmetic, threads=threads)
     objective = _Noted(with_simulator(problem, build_simulator), recorder)
@@ -75,8 +76,11 @@ def solve(
         return solver(parameters, over, stopping=STOPPING)
 
     with recorder.until_spent(), keeping_freed_memory():
-        theta, _ = find_start(objective, build, theta0, coarse=coarse)
-        minimize(objective, theta, build)
+        if starts == 1:
+            theta0, _ = find_start(objective, build, theta0)
+        else:
+            theta0 = torch.cat([theta0, draw_starts(problem.space, starts, Generator().manual_seed(0))[1:]])
+        minimize(objective, theta0, build)
     return recorder.trace
 
 
@@ -88,6 +92,7 @@ METHODS: dict[str, Method] = {
     "lm_split": partial(solve, LevenbergMarquardt, "native", "split", 0),
     "lm_bf16": partial(solve, LevenbergMarquardt, "native", "bfloat16", 0),
     "lm_bf16_1": partial(solve, LevenbergMarquardt, "native", "bfloat16", 1),
+    "lm_split_4_starts": partial(solve, LevenbergMarquardt, "native", "split", 0, starts=4),
     "lbfgs_f32": partial(solve, BoundedLBFGS, "native", "float32", 0),
     "quasi_newton_f32": partial(solve, QuasiNewton, "native", "float32", 0),
 }
