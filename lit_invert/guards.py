@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .errors import LitInvertError, PluginError
 from .hookspecs import PROJECT
-from .losses import Evaluation, LossTerm, Tangent
+from .losses import Evaluation, LossTerm, SquaredTerm, Tangent
 from .parameters import ParameterSpace
 
 
@@ -149,6 +149,7 @@ class GuardedTerm(LossTerm):
     def __init__(self, term: LossTerm, plugin: PluginInfo) -> None:
         nn.Module.__init__(self)  # not LossTerm's: the weight stays the term's own
         self.term, self.plugin = term, plugin
+        self._count: int | None = None
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -185,25 +186,28 @@ class GuardedTerm(LossTerm):
             PluginError: If the term raises, or the squares do not sum to its value.
         """
         with attributed(self.plugin, self._place):
-            residuals, value = self.term.residuals(evaluation), self.term(evaluation)
+            residuals = self.term.residuals(evaluation)
         if residuals is None:
             return None
-        if not isinstance(residuals, Tensor) or residuals.dim() != 2 or len(residuals) != len(value):
-            found = tuple(residuals.shape) if isinstance(residuals, Tensor) else type(residuals).__name__
-            raise self.plugin.error(self._place, f"its residuals are {found}, expected a tensor of shape ({len(value)}, any).")
-        if not torch.allclose(residuals.square().sum(-1), value, rtol=1e-3, equal_nan=True):
-            raise self.plugin.error(
-                self._place,
-                f"its residuals' squares sum to {residuals.square().sum(-1)[0].item()!r}, its value is {value[0].item()!r}; "
-                "expected the same, without the weight.",
-            )
+        self._check_shape("residuals", residuals, (len(evaluation.physical), None))
+        self._count = residuals.shape[1]
+        if type(self.term).forward is not SquaredTerm.forward:  # whose value is this very sum
+            self._check_sum(residuals, evaluation)
         return residuals
 
     def push_residuals(self, evaluation: Evaluation, tangent: Tangent) -> Tensor:
-        """Return the derivative of the residuals along K directions, (B, N, K)."""
+        """Return the derivative of the residuals along K directions, checked, (B, N, K).
+
+        Raises:
+            PluginError: If the term raises, or returns another shape or numbers that are not finite.
+        """
         with attributed(self.plugin, self._place):
-            pushed: Tensor = self.term.push_residuals(evaluation, tangent)
-        return pushed
+            pushed = self.term.push_residuals(evaluation, tangent)
+        self._check_shape("`push_residuals`", pushed, (len(evaluation.physical), self._count, tangent.scaled.shape[1]))
+        if not bool(pushed.isfinite().all()) and bool(tangent.simulated.isfinite().all()):
+            raise self.plugin.error(self._place, "its `push_residuals` is not finite though the tangents of the fluxes are.")
+        checked: Tensor = pushed
+        return checked
 
     @property
     def has_residuals(self) -> bool:
@@ -213,6 +217,24 @@ class GuardedTerm(LossTerm):
     @property
     def _place(self) -> str:
         return f"loss term {self.name!r}"
+
+    def _check_shape(self, what: str, value: Any, expected: tuple[int | None, ...]) -> None:
+        """Check the shape of what the term returned; None stands for any size."""
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if len(found) != len(expected) or any(size not in (None, got) for size, got in zip(expected, found, strict=True)):
+            sizes = ", ".join("any" if size is None else str(size) for size in expected)
+            raise self.plugin.error(self._place, f"its {what} returned {found}, expected a tensor of shape ({sizes}).")
+
+    def _check_sum(self, residuals: Tensor, evaluation: Evaluation) -> None:
+        with attributed(self.plugin, self._place):
+            value = self.term(evaluation)
+        total = residuals.square().sum(-1)
+        if not torch.allclose(total, value, rtol=1e-3, equal_nan=True):
+            raise self.plugin.error(
+                self._place,
+                f"its residuals' squares sum to {total[0].item()!r}, its value is {value[0].item()!r}; "
+                "expected the same, without the weight.",
+            )
 
     def _watch_gradients(self, evaluation: Evaluation) -> Evaluation:
         """Return the evaluation with views whose gradients are this term's alone, so that a NaN in them can be attributed."""

@@ -17,7 +17,7 @@ from .problem import InversionProblem, Loss
 from .problem_objective import ProblemObjective
 from .solvers import BoundedSolver
 
-_HASH_KEY, _SPACE_KEY = "surrogate_sha256", "theta_space"
+_HASH_KEY, _SPACE_KEY, _SOLVER_KEY = "surrogate_sha256", "theta_space", "solver"
 
 
 class InversionModule(LightningModule):
@@ -61,6 +61,8 @@ class InversionModule(LightningModule):
         self.last_loss: Loss | None = None
         #: The RMSE of each member on the `select` days when it was last looked at, for callbacks.
         self.last_select: Tensor | None = None
+        #: Class of the optimiser, or of the one that a checkpoint was made with until there is one.
+        self._solver: str | None = None
         self._watched: set[str | None] = set()
         self._is_watched_always = False
 
@@ -148,18 +150,31 @@ class InversionModule(LightningModule):
         return masked_mean_square(simulated[..., place], observed[..., place], mask[..., place]).sqrt()
 
     def configure_optimizers(self) -> Optimizer:
-        """Build the solver over theta alone."""
-        return self._build_optimizer([self.theta], self.lr)
+        """Build the solver over theta alone.
+
+        Raises:
+            ConfigError: If the checkpoint to go on from was made with another solver, whose state means nothing to this one.
+        """
+        optimizer = self._build_optimizer([self.theta], self.lr)
+        here = type(optimizer).__name__
+        if self._solver not in (None, here):
+            raise ConfigError(
+                f"checkpoint was made with solver {self._solver!r}, this run uses {here!r}. Resume with `inversion.solver` as it was."
+            )
+        self._solver = here
+        return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store theta and which surrogate it belongs to, not the weights, which never change."""
         checkpoint["state_dict"] = {"theta": checkpoint["state_dict"]["theta"]}
         checkpoint[_HASH_KEY] = self.problem.surrogate.sha256
         checkpoint[_SPACE_KEY] = _name_space(self.problem)
+        checkpoint[_SOLVER_KEY] = self._solver
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse theta of another surrogate, or in other coordinates; see :func:`check_checkpoint`."""
         check_checkpoint(checkpoint, self.problem)
+        self._solver = checkpoint.get(_SOLVER_KEY)
 
 
 def is_due(trainer: Trainer, step: int) -> bool:

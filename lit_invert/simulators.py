@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +133,7 @@ class Simulator(nn.Module):
         faults = []
         for name in ("native", "numba") if kernel == "auto" else (kernel,):
             try:
-                self._folded = self._fold(_builder(name, arithmetic, threads))
+                self._folded = self._fold(name, arithmetic, threads)
                 self.kernel = name
                 break
             except KernelError as error:
@@ -143,7 +144,7 @@ class Simulator(nn.Module):
             used = "numba's kernel runs" if self.kernel == "numba" else "PyTorch itself runs"
             _say_once(f"lit-invert: {used}, which takes longer: {faults[0]}")
 
-    def _fold(self, build: Callable[[FrozenLSTM], Kernel]) -> FoldedLSTM:
+    def _fold(self, kernel: str, arithmetic: Arithmetic, threads: int) -> FoldedLSTM:
         network, forcing = self.surrogate.network, self.prepared
         if not isinstance(network, LSTMSurrogate) or isinstance(forcing, dict):
             raise KernelError(
@@ -153,8 +154,11 @@ class Simulator(nn.Module):
             raise KernelError("kernels take scaled parameters, the surrogate's spec says `static_scaled: false`. Use kernel: none.")
         if forcing.dtype != torch.float32 or forcing.device.type != "cpu":
             raise KernelError(f"kernels compute in float32 on the CPU, the forcing is {forcing.dtype} on {forcing.device}.")
-        folded = FoldedLSTM(network, forcing, build)
-        _check_kernel(network, folded, forcing[:1, :_CHECKED_DAYS])
+        folded = FoldedLSTM(network, forcing, _builder(kernel, arithmetic, threads))
+        passed = _passed.setdefault(network, set())
+        if (kernel, arithmetic) not in passed:  # its weights are frozen: once is enough
+            _check_kernel(network, folded, forcing[:1, :_CHECKED_DAYS])
+            passed.add((kernel, arithmetic))
         return folded
 
     def _allows_forward_mode(self) -> bool:
@@ -262,6 +266,10 @@ def _builder(name: str, arithmetic: Arithmetic, threads: int) -> Callable[[Froze
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+#: Kernels that each network has been compared with.
+_passed: WeakKeyDictionary[nn.Module, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def _check_kernel(network: LSTMSurrogate, folded: FoldedLSTM, forcing: Tensor) -> None:

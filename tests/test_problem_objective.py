@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from lit_invert.losses import Boundary, LossTerm, Misfit, Prior
+from lit_invert.parameters import ParameterSpace
+from lit_invert.problem import InversionProblem
 from lit_invert.problem_objective import ProblemObjective
 from lit_invert.testing import toy_problem
-from lit_invert.transforms import LogTransform, SigmoidTransform, SoftplusTransform
+from lit_invert.transforms import Bounds, LogTransform, ScaledTransform, SigmoidTransform, SoftplusTransform
 
 THETA = torch.tensor([[0.3, -0.6, 0.9], [-1.1, 0.2, 0.4]], dtype=torch.float64)
 
@@ -151,3 +153,72 @@ def test_bounds_are_those_of_the_table_unless_clipping_is_off():
     objective = ProblemObjective(problem, is_bounded=False)
     assert torch.equal(objective.project(far), far)
     assert all(torch.isinf(side).all() for side in objective.bounds(THETA))
+
+
+def named_bound_problem(transform):
+    """Three parameters of which the second lies between the first and 3.5."""
+    problem = toy_problem(terms=[Misfit(), Prior(weight=0.1), Boundary(0.3)])
+    bounds = Bounds(torch.tensor([0.5, 0.0, 1.0]).double(), torch.tensor([1.5, 3.5, 3.0]).double(), [-1, 0, -1])
+    prior = torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64)
+    table = replace(problem.space.table, bounds=bounds, prior=prior)
+    space = ParameterSpace(table, transform(problem.surrogate.static_scaler, bounds))
+    return InversionProblem(problem.surrogate, space, problem.forcing, problem.observed, problem.mask, problem.loss_terms)
+
+
+@pytest.mark.parametrize("transform", [ScaledTransform, SigmoidTransform, SoftplusTransform, LogTransform])
+def test_bounds_that_name_a_parameter_are_followed(transform):
+    problem = named_bound_problem(transform)
+    physical = torch.tensor([[0.7, 3.2, 2.0], [1.2, 2.0, 1.5]], dtype=torch.float64)
+    theta = problem.space.to_theta(physical)
+    linear = ProblemObjective(problem).linearize(theta)
+    torch.testing.assert_close(linear.gradient, autograd(problem, theta)[1], rtol=1e-5, atol=1e-7)
+    _, upper = problem.space.theta_bounds(theta)
+    for place in range(3):
+        if torch.isfinite(upper[0, place]):  # the others stay where they are
+            at = theta.clone()
+            at[:, place] = upper[:, place]
+            expected = problem.space.bounds.upper[place].expand(2)
+            torch.testing.assert_close(problem.space.to_physical(at)[:, place], expected)
+
+
+def test_a_transform_of_a_plugin_is_not_taken_for_ours():
+    class Halved(ScaledTransform):
+        name = "halved"
+
+        def to_physical(self, theta):
+            return super().to_physical(theta / 2)
+
+        def to_theta(self, physical):
+            return 2 * super().to_theta(physical)
+
+    problem = toy_problem(terms=[Misfit(), Prior()], transform=Halved)
+    linear = ProblemObjective(problem).linearize(THETA)
+    torch.testing.assert_close(linear.gradient, autograd(problem, THETA)[1], rtol=1e-6, atol=1e-8)
+
+
+def test_a_member_counts_its_own_fluxes_whoever_else_is_asked():
+    problem = toy_problem(terms=[Misfit(multi_output=True)])
+    mask = problem.mask.expand(2, -1, -1).clone()
+    mask[..., :] = False
+    mask[:, :, 2] = True
+    mask[1, :, 0] = True  # only the second member has GPP
+    both = InversionProblem(
+        problem.surrogate, problem.space, problem.forcing, problem.observed.expand(2, -1, -1), mask, problem.loss_terms
+    )
+    objective = ProblemObjective(both)
+    whole = objective.loss(THETA)
+    for member in range(2):
+        torch.testing.assert_close(objective.loss(THETA[member : member + 1], torch.tensor([member]))[0], whole[member])
+    linear = objective.linearize(THETA)
+    torch.testing.assert_close(linear.gradient, autograd(both, THETA)[1], rtol=1e-6, atol=1e-8)
+
+
+def test_a_term_that_depends_on_nothing_adds_nothing():
+    class Constant(LossTerm):
+        name = "constant"
+
+        def forward(self, evaluation):
+            return evaluation.scaled.new_full(evaluation.scaled.shape[:1], 3.0)
+
+    linear = ProblemObjective(toy_problem(terms=[Misfit(), Constant()])).linearize(THETA)
+    torch.testing.assert_close(linear.gradient, autograd(toy_problem(terms=[Misfit()]), THETA)[1], rtol=1e-6, atol=1e-8)

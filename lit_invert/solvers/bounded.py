@@ -12,13 +12,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import DivergenceError, ShapeError
+from ..errors import ConfigError, DivergenceError, ShapeError
 from ..objective import Linearization, Objective
 from .stopping import Status, Stopping, describe
 
@@ -53,6 +53,9 @@ class BoundedSolver(Optimizer, ABC):
         ShapeError: If `params` is not one parameter of two dimensions.
     """
 
+    #: What a copy keeps beside the state and groups that every optimiser has.
+    _settings: ClassVar[tuple[str, ...]] = ("objective", "stopping")
+
     def __init__(self, params: Iterable[nn.Parameter], objective: Objective, *, stopping: Stopping | None = None) -> None:
         super().__init__(params, {})
         shapes = [tuple(parameter.shape) for group in self.param_groups for parameter in group["params"]]
@@ -71,6 +74,8 @@ class BoundedSolver(Optimizer, ABC):
             evaluations={"losses": 0, "gradients": 0, "linearizations": 0},
             seconds=0.0,
             started=False,
+            solver=type(self).__name__,
+            tolerances=self.stopping.tolerances,
         )
 
     @property
@@ -154,12 +159,26 @@ class BoundedSolver(Optimizer, ABC):
         return self._memory["loss"].sum() if closure is None else value
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, bit for bit."""
+        """Go on from a saved state, bit for bit.
+
+        Members that were finished stay so, unless it was for want of time or by other tolerances.
+
+        Raises:
+            ConfigError: If another solver saved it.
+        """
+        saved: dict[str, Any] = next(iter(state_dict["state"].values()), {})
+        found, expected = saved.get("solver"), type(self).__name__
+        if found != expected:
+            raise ConfigError(f"{expected}: expected its own state, found that of solver {found!r}. Load it into that solver.")
         super().load_state_dict(state_dict)
         # torch casts state to the parameter's type, which would round float64 rows and turn counts into floats
-        (saved,) = state_dict["state"].values()
         self.state[self._theta] = {key: self._own(value) for key, value in saved.items()}
+        self._reopen()
         self._clock = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name) for name in self._settings}
+        return {**super().__getstate__(), **kept, "_clock": None}
 
     @abstractmethod
     def _advance(self, rows: Rows) -> None:
@@ -183,6 +202,15 @@ class BoundedSolver(Optimizer, ABC):
         if isinstance(value, Tensor):
             return value.to(self._theta.device, copy=True)
         return dict(value) if isinstance(value, dict) else value
+
+    def _reopen(self) -> None:
+        """Let members run on whose end this solver's time limit and tolerances have still to tell."""
+        memory = self._memory
+        memory["status"][memory["status"] == Status.TIME] = Status.RUNNING
+        if memory["tolerances"] != self.stopping.tolerances:
+            memory["status"].fill_(Status.RUNNING)
+            memory["small_decreases"].zero_()
+            memory["tolerances"] = self.stopping.tolerances
 
     def _remember(self, rows: Rows, **values: Tensor) -> None:
         """Write these members' rows of the state; a new kind of row starts as zeros."""

@@ -41,13 +41,11 @@ class LeastSquares:
 
     def gradient(self, theta: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the sum of squares, (b,), and its gradient, (b, P)."""
-        with torch.enable_grad():
-            leaf = theta.detach().requires_grad_()
-            loss = self.loss(leaf)
-            if loss.requires_grad:
-                (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-                return loss.detach(), gradient
-        linear = self.linearize(theta)
+        try:
+            return self._pull(theta)
+        except RuntimeError:
+            # no derivative of some operation, or none at all: a fault of the function itself shows here again
+            linear = self.linearize(theta)
         return linear.loss, linear.gradient
 
     def linearize(self, theta: Tensor, members: Tensor | None = None) -> Linearization:
@@ -73,6 +71,14 @@ class LeastSquares:
             # no forward derivative of some operation, or none at all: a fault of the function itself shows here again
             columns = torch.stack([self._difference(theta, direction) for direction in directions])
         return columns.permute(1, 2, 0)
+
+    def _pull(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, (b,), and its gradient, (b, P), by automatic differentiation."""
+        with torch.enable_grad():
+            leaf = theta.detach().requires_grad_()
+            loss = self.loss(leaf)
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), gradient
 
     def _along(self, theta: Tensor, direction: Tensor) -> Tensor:
         """Return the derivative of all rows along one direction, (b, N)."""

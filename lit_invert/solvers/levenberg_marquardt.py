@@ -5,7 +5,8 @@ that far away: damping :math:`\mu` then shortens the step until the loss falls, 
 promises. The gain ratio, what the loss fell by over what the model promised, decides both (Nielsen). Damping acts on each parameter
 in the units of its own curvature (Marquardt), so that rescaling a parameter changes nothing.
 
-Terms of the loss without residuals add a learned curvature, see :mod:`lit_invert.solvers.structured`.
+Terms of the loss without residuals add a learned curvature, see :mod:`lit_invert.solvers.structured`; what they alone see is damped
+in units of that.
 
 Source:
     Marquardt (1963), J. SIAM 11(2), 431-441, doi:10.1137/0111030.
@@ -25,11 +26,10 @@ from .bounded import BoundedSolver, Rows
 from .box import Dense, step_in_box
 from .stopping import Status, Stopping
 from .structured import structured_update
+from .unseen import LEAST_SCALE, lift_unseen
 
 #: Share of the promised decrease that a step must bring to be accepted.
 ACCEPTED_GAIN = 1e-4
-#: Least scale of a parameter, as a share of the largest: one without any effect on the loss must be damped, too.
-LEAST_SCALE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class LevenbergMarquardt(BoundedSolver):
         tensor([[1., 1.]], dtype=torch.float64)
     """
 
+    _settings = (*BoundedSolver._settings, "trials")
+
     def __init__(
         self,
         params: Iterable[nn.Parameter],
@@ -115,13 +117,13 @@ class LevenbergMarquardt(BoundedSolver):
         scale = hessian.diagonal(dim1=-2, dim2=-1)
         if "scale" in self._memory:
             scale = torch.maximum(scale, self._memory["scale"][rows.index])
-        scale = torch.maximum(scale, LEAST_SCALE * scale.amax(-1, keepdim=True))
         theta64 = theta.double()
         if linear.remainder is not None:
             hessian = hessian + self._correction(rows, theta64, gradient, linear.remainder.double())
+        hessian = lift_unseen(hessian, gradient)
         self._remember(rows, loss=loss, scale=scale)
         lower, upper = self.objective.bounds(theta, rows.members)
-        return _Model(theta64, loss, gradient, hessian, scale, lower - theta64, upper - theta64)
+        return _Model(theta64, loss, gradient, hessian, _damped_scale(scale, hessian), lower - theta64, upper - theta64)
 
     def _correction(self, rows: Rows, theta: Tensor, gradient: Tensor, remainder: Tensor) -> Tensor:
         """Update the learned curvature with the last step and return it."""
@@ -154,7 +156,7 @@ class LevenbergMarquardt(BoundedSolver):
             self._move(rows.only(accepted), trial[accepted], loss[accepted], short[accepted])
             # what promises less than the loss can tell was rejected for rounding: the member has arrived
             arrived = ~accepted & self.stopping.is_small(promise, model.loss, self._theta.dtype) & (promise > 0)
-            self._finish(rows, arrived, Status.LOSS)
+            self._finish(rows, arrived, Status.PROMISE)
             going = ~accepted & ~arrived
             rows, model = rows.only(going), model.only(going)
         self._finish(rows, torch.ones_like(model.loss, dtype=torch.bool), Status.STUCK)
@@ -173,3 +175,9 @@ class LevenbergMarquardt(BoundedSolver):
         relief = (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3, max=2.0)
         memory["damping"][index] = damping * torch.where(accepted, relief, growth)
         memory["growth"][index] = torch.where(accepted, 2.0, 2 * growth)
+
+
+def _damped_scale(scale: Tensor, hessian: Tensor) -> Tensor:
+    """Return the scale, (b, P), with the model's own curvature where residuals see nothing; one without any must be damped, too."""
+    least = LEAST_SCALE * scale.amax(-1, keepdim=True)
+    return torch.where(scale > least, scale, hessian.diagonal(dim1=-2, dim2=-1).maximum(least))

@@ -20,6 +20,7 @@ from .bounded import Rows
 from .box import Dense
 from .secant import SecantSolver
 from .stopping import Stopping
+from .unseen import LEAST_SCALE, lift_unseen
 
 #: Least share of the old curvature along a step that an update keeps (Powell).
 KEPT_CURVATURE = 0.2
@@ -55,6 +56,10 @@ class QuasiNewton(SecantSolver):
     def _first(self, rows: Rows, theta: Tensor) -> tuple[Tensor, Tensor]:
         return self._seed(rows, theta)
 
+    def _look_first(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        linear = self.objective.linearize(theta, rows.members)
+        return linear.loss, linear.gradient
+
     def _metric(self, rows: Rows) -> Dense:
         return Dense(self._memory["hessian"][rows.index])
 
@@ -76,12 +81,13 @@ class QuasiNewton(SecantSolver):
     def _seed(self, rows: Rows, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Linearise, keep the damped Gauss-Newton matrix, return loss and gradient."""
         linear = self._linearize(theta, rows)
-        hessian = linear.curvature.double()
+        loss, gradient = linear.loss.double(), linear.gradient.double()
+        hessian = lift_unseen(linear.curvature.double(), gradient)
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-        floor = 1e-10 * diagonal.amax(-1, keepdim=True) + torch.finfo(torch.float64).tiny
+        floor = LEAST_SCALE * diagonal.amax(-1, keepdim=True) + torch.finfo(torch.float64).tiny
         hessian = hessian + torch.diag_embed(self._memory["damping"][rows.index][:, None] * diagonal.maximum(floor))
         self._remember(rows, hessian=hessian)
-        return linear.loss.double(), linear.gradient.double()
+        return loss, gradient
 
 
 def damped_update(hessian: Tensor, step: Tensor, change: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class SecantSolver(BoundedSolver):
         stopping: Tolerances and time limit.
     """
 
+    _settings = (*BoundedSolver._settings, "search")
+
     def __init__(
         self, params: Iterable[nn.Parameter], objective: Objective, *, search: int = 20, stopping: Stopping | None = None
     ) -> None:
@@ -58,12 +60,27 @@ class SecantSolver(BoundedSolver):
     def _restart(self, rows: Rows) -> Tensor:
         """Renew the metric of members whose search failed; return which of them may try again, (b,) bool."""
 
+    def _look_at(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        return self._known(theta, rows) if self._memory["started"] else self._look_first(theta, rows)
+
+    def _look_first(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return loss and gradient at the start by the evaluation that `_first` will ask for."""
+        return self.objective.gradient(theta, rows.members)
+
+    def _known(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return loss and gradient at theta: those of the last step, or new ones where something else has moved theta since."""
+        memory, index = self._memory, rows.index
+        if not torch.equal(memory["seen"][index], theta):
+            loss, gradient = self._evaluate_gradient(theta, rows)
+            self._remember(rows, loss=loss, gradient=gradient, seen=theta)
+        # copies: with all members running these would be views of the rows that the step overwrites
+        return memory["loss"][index].clone(), memory["gradient"][index].clone()
+
     def _advance(self, rows: Rows) -> None:
         if not self._memory["started"]:
             self._begin(rows)
         theta = self._copy(rows)
-        # copies: with all members running these would be views of the rows that the step overwrites
-        loss, gradient = self._memory["loss"][rows.index].clone(), self._memory["gradient"][rows.index].clone()
+        loss, gradient = self._known(theta, rows)
         lower, upper = self.objective.bounds(theta, rows.members)
         theta = theta.double()
         lower, upper = lower - theta, upper - theta
@@ -79,9 +96,10 @@ class SecantSolver(BoundedSolver):
 
     def _begin(self, rows: Rows) -> None:
         self._start()
-        loss, gradient = self._first(rows, self._copy(rows))
+        theta = self._copy(rows)
+        loss, gradient = self._first(rows, theta)
         self._check_start(rows, loss, gradient)
-        self._remember(rows, loss=loss, gradient=gradient)
+        self._remember(rows, loss=loss, gradient=gradient, seen=theta)
 
     def _walk(self, rows: Rows, theta: Tensor, loss: Tensor, gradient: Tensor, step: Tensor) -> None:
         """Search along the step, move the members that found something and renew or finish the others."""
@@ -91,15 +109,16 @@ class SecantSolver(BoundedSolver):
         fell = found.length > 0
         short = self.stopping.is_short(step, theta) & (found.length <= 1)
         moved = rows if fell.all() else rows.only(fell)
-        self._remember(moved, gradient=found.gradient[fell])
-        self._move(moved, found.theta[fell].to(self._theta.dtype), found.loss[fell], short[fell])
+        reached = found.theta[fell].to(self._theta.dtype)
+        self._remember(moved, gradient=found.gradient[fell], seen=reached)
+        self._move(moved, reached, found.loss[fell], short[fell])
         self._learn(moved, found.length[fell], (found.theta - theta)[fell], (found.gradient - gradient)[fell])
         if moved is not rows:
             self._give_up(rows, ~fell, self.stopping.is_small(-slope, loss, self._theta.dtype))
 
     def _give_up(self, rows: Rows, failed: Tensor, arrived: Tensor) -> None:
         """Finish members whose search failed, unless a new metric lets them try again."""
-        self._finish(rows, failed & arrived, Status.LOSS)
+        self._finish(rows, failed & arrived, Status.PROMISE)
         hopeful = rows.only(failed & ~arrived)
         self._finish(hopeful, ~self._restart(hopeful), Status.STUCK)
 

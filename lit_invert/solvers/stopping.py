@@ -1,7 +1,8 @@
 """When a member is finished, and how that is said.
 
 Three tests tell convergence, each relative, so that none depends on the unit of the loss: nothing is left to gain (gradient), theta
-no longer moves (step), the loss no longer falls (loss). A member that no trial improves is stuck; one whose time is up has stopped.
+no longer moves (step), the loss no longer falls (loss). A member that no trial improves has converged, too, if none promised more
+than the loss can tell (promise), and is stuck otherwise; one whose time is up has stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Status(IntEnum):
     LOSS = 3
     STUCK = 4
     TIME = 5
+    PROMISE = 6
 
     @property
     def verb(self) -> str:
@@ -59,6 +61,11 @@ class Stopping:
     loss: float = 1e-7
     max_seconds: float | None = None
 
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """Tolerances of the three tests."""
+        return {"gradient": self.gradient, "step": self.step, "loss": self.loss}
+
     def is_flat(self, loss: Tensor, gradient: Tensor, diagonal: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Test the gradient of each member.
 
@@ -75,6 +82,8 @@ class Stopping:
         tiny = torch.finfo(diagonal.dtype).tiny
         step = (-gradient / diagonal.clamp_min(tiny)).clamp(lower, upper)
         promise = -step * torch.addcmul(gradient, diagonal, step, value=0.5)
+        # a parameter without curvature or bounds promises more than a number can hold
+        promise = torch.where(promise.isfinite(), promise, torch.inf)
         return promise.amax(-1) <= self.gradient**2 * loss.abs()
 
     def is_short(self, step: Tensor, theta: Tensor) -> Tensor:
@@ -95,6 +104,7 @@ class Stopping:
             Status.LOSS: f"the loss changed by less than {self.loss:.0e} of itself in two steps",
             Status.STUCK: "no trial step lowered the loss",
             Status.TIME: f"the limit of {self.max_seconds} s was reached",
+            Status.PROMISE: f"no step promises to lower the loss by more than its rounding or {self.loss:.0e} of itself",
         }[status]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from ..losses import Evaluation, LossTerm
+from ..losses import Evaluation, LossTerm, Tangent
 from ..problem import InversionProblem
 from .toy import toy_problem
 
@@ -20,7 +20,7 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
     One finite number a member, of the inputs' precision; the same each time; inputs left as they are; members that do not see
     each other; no look at observations outside the mask; a gradient that agrees with finite differences in float64 and stays finite
     when fluxes are zero, when a day is missing and when a member has no observed day at all. Residuals, where the term declares
-    them, whose squares sum to its value, and whose derivative is what `push_residuals` returns.
+    them, whose squares sum to its value in each of these cases, and whose derivative is what `push_residuals` returns.
 
     Args:
         term: The term.
@@ -38,7 +38,7 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
     assert isinstance(getattr(type(term), "name", None), str), f"{label}: the class has no attribute `name` with its unique name."
     problem = toy_problem(n_days=24) if problem is None else problem
     theta = _spread(problem)
-    evaluation = problem.evaluate(theta)
+    evaluation, tangent, _ = problem.push(theta)
     for case, seen in (
         ("with all days observed", evaluation),
         ("with days missing and uncertainties", _with_gaps(evaluation)),
@@ -47,10 +47,10 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
         _check_value(term, seen, f"{label}, {case}")
         _check_members(term, seen, f"{label}, {case}")
         _check_gradient_is_finite(term, seen, f"{label}, {case}")
+        if term.has_residuals:
+            _check_residuals(term, seen, tangent, f"{label}, {case}")
     _check_mask(term, _with_gaps(evaluation), label)
     _check_finite_differences(term, _with_gaps(evaluation), label)
-    if term.has_residuals:
-        _check_residuals(term, problem, theta, label)
     _check_precision(term, evaluation, label)
 
 
@@ -141,15 +141,22 @@ def _check_finite_differences(term: LossTerm, evaluation: Evaluation, label: str
         raise AssertionError(f"{label}: its gradient disagrees with finite differences. {error}") from error
 
 
-def _check_residuals(term: LossTerm, problem: InversionProblem, theta: Tensor, label: str) -> None:
-    evaluation, tangent, _ = problem.push(theta)
+def _check_residuals(term: LossTerm, evaluation: Evaluation, tangent: Tangent, label: str) -> None:
     with torch.no_grad():
         residuals, value = term.residuals(evaluation), term(evaluation)
-        pushed = term.push_residuals(evaluation, tangent)
     assert residuals is not None, f"{label}: overrides `residuals` but returned None."
+    assert residuals.dim() == 2 and len(residuals) == len(value), (
+        f"{label}: its residuals have shape {tuple(residuals.shape)}, expected ({len(value)}, any)."
+    )
     assert torch.allclose(residuals.square().sum(-1), value, rtol=1e-9, atol=1e-12), (
         f"{label}: the squares of its residuals sum to {residuals.square().sum(-1).tolist()} but its value is {value.tolist()}."
     )
+    _check_push(term, evaluation, tangent, label)
+
+
+def _check_push(term: LossTerm, evaluation: Evaluation, tangent: Tangent, label: str) -> None:
+    with torch.no_grad():
+        pushed = term.push_residuals(evaluation, tangent)
     slope = LossTerm.push_residuals(term, evaluation, tangent)
     assert pushed.shape == slope.shape, f"{label}: `push_residuals` returned {tuple(pushed.shape)}, expected {tuple(slope.shape)}."
     assert torch.allclose(pushed, slope, rtol=1e-7, atol=1e-9), (
@@ -161,5 +168,8 @@ def _check_precision(term: LossTerm, evaluation: Evaluation, label: str) -> None
     values = {f.name: getattr(evaluation, f.name) for f in fields(evaluation)}
     floats: dict[str, Any] = {n: v.float() for n, v in values.items() if isinstance(v, Tensor) and v.is_floating_point()}
     with torch.no_grad():
-        value = term(replace(evaluation, **floats))
+        value, residuals = term(replace(evaluation, **floats)), term.residuals(replace(evaluation, **floats))
     assert value.dtype == torch.float32, f"{label}: returned {value.dtype} from float32 inputs; keep the inputs' precision."
+    assert residuals is None or residuals.dtype == torch.float32, (
+        f"{label}: its residuals are {residuals.dtype} from float32 inputs; keep the inputs' precision."
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lit_invert.errors import KernelError
+from lit_invert.kernels import build
 from lit_invert.kernels.build import load_library
 from lit_invert.kernels.native import NativeKernel, has_bfloat16
 from tests.kernels import cases
@@ -81,3 +82,16 @@ def _compiler_without(instructions: str, folder: Path) -> str:
     script.write_text(f'#!/bin/sh\nexec {shutil.which("cc") or shutil.which("gcc")} "$@" {instructions}\n')
     script.chmod(0o755)
     return str(script)
+
+
+def test_without_a_home_it_says_so(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(build.Path, "home", homeless)
+    load_library.cache_clear()
+    with pytest.raises(KernelError, match="cannot be kept or loaded"):
+        load_library()
+    load_library.cache_clear()

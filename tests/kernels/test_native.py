@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
 
-from lit_invert.errors import KernelError
+from lit_invert.errors import KernelError, ShapeError
 from lit_invert.kernels import native
 from lit_invert.kernels.frozen import Member
 from lit_invert.kernels.native import NativeKernel, has_bfloat16
@@ -121,3 +123,59 @@ def test_arithmetic_that_the_processor_lacks_is_refused(monkeypatch, precision):
     monkeypatch.setattr(native, "has_bfloat16", lambda: False)
     with pytest.raises(KernelError, match=f"no bfloat16 arithmetic, which '{precision}' needs. Use 'float32'"):
         Frozen(Case(), functools.partial(NativeKernel, tangents=precision))
+
+
+def test_mixed_precision_around_it_changes_nothing():
+    frozen = cases.Frozen(cases.Case(), NativeKernel)
+    plain = frozen.folded(frozen.static)
+    pushed = frozen.folded.push(frozen.static, torch.ones(3, 2, cases.STATICS))[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(frozen.folded(frozen.static), plain)
+        assert torch.equal(frozen.folded.push(frozen.static, torch.ones(3, 2, cases.STATICS))[1], pushed)
+
+
+def test_another_default_type_changes_nothing():
+    frozen = cases.Frozen(cases.Case(), NativeKernel)
+    plain = frozen.folded(frozen.static)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(frozen.folded(frozen.static), plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_sizes_that_do_not_fit_are_refused_and_empty_ones_are_empty():
+    frozen = cases.Frozen(cases.Case(own_forcing=True, climatology=False), NativeKernel)
+    five = torch.zeros(5, cases.STATICS)
+    with pytest.raises(ShapeError, match="forcing has 3 rows for 5 members"):
+        frozen.folded(five)
+    shared = cases.Frozen(cases.Case(), NativeKernel).folded
+    assert shared(five[:0]).shape == (0, 40, 4)
+    simulated, tangents = shared.push(five, torch.zeros(5, 0, cases.STATICS))
+    assert tangents.shape == (5, 40, 4, 0)
+    assert torch.equal(simulated, shared(five))
+
+
+def test_the_tape_goes_with_the_gradient():
+    frozen = cases.Frozen(cases.Case(), NativeKernel)
+    tapes, simulate = [], frozen.folded.kernel.simulate
+
+    def watched(*args, **kwargs):
+        z, kept = simulate(*args, **kwargs)
+        tapes.append(weakref.ref(kept.tape))
+        return z, kept
+
+    frozen.folded.kernel.simulate = watched
+    gc.disable()
+    try:
+        frozen.folded(frozen.static.clone().requires_grad_()).sum().backward()
+        assert tapes[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_pickle_holds_no_packing_for_this_processor():
+    kernel = cases.Frozen(cases.Case(), NativeKernel).folded.kernel
+    assert not any(name.startswith("_") for name in kernel.__getstate__())
+    copied = pickle.loads(pickle.dumps(kernel))
+    assert copied._packed.keys() == kernel._packed.keys()

@@ -42,3 +42,9 @@ def test_margin_is_a_share(margin):
 
 def test_contract():
     check_loss_term(Boundary(margin=0.4))
+
+
+def test_bounds_that_meet_leave_no_room_and_no_price():
+    evaluation = toy_problem(1, n_days=4).evaluate(torch.zeros(1, 1, dtype=torch.float64))
+    met = torch.tensor([[3.5]], dtype=torch.float64)
+    assert Boundary(0.1)(replace(evaluation, physical=met, lower=met, upper=met)).item() == 0
