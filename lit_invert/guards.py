@@ -189,7 +189,7 @@ class GuardedTerm(LossTerm):
             residuals = self.term.residuals(evaluation)
         if residuals is None:
             return None
-        self._check_shape("residuals", residuals, (len(evaluation.physical), None))
+        self._check_shape("residuals are", residuals, (len(evaluation.physical), None))
         self._count = residuals.shape[1]
         if type(self.term).forward is not SquaredTerm.forward:  # whose value is this very sum
             self._check_sum(residuals, evaluation)
@@ -203,7 +203,7 @@ class GuardedTerm(LossTerm):
         """
         with attributed(self.plugin, self._place):
             pushed = self.term.push_residuals(evaluation, tangent)
-        self._check_shape("`push_residuals`", pushed, (len(evaluation.physical), self._count, tangent.scaled.shape[1]))
+        self._check_shape("`push_residuals` returned", pushed, (len(evaluation.physical), self._count, tangent.scaled.shape[1]))
         if not bool(pushed.isfinite().all()) and bool(tangent.simulated.isfinite().all()):
             raise self.plugin.error(self._place, "its `push_residuals` is not finite though the tangents of the fluxes are.")
         checked: Tensor = pushed
@@ -220,10 +220,11 @@ class GuardedTerm(LossTerm):
 
     def _check_shape(self, what: str, value: Any, expected: tuple[int | None, ...]) -> None:
         """Check the shape of what the term returned; None stands for any size."""
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        if len(found) != len(expected) or any(size not in (None, got) for size, got in zip(expected, found, strict=True)):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        if len(shape) != len(expected) or any(size not in (None, got) for size, got in zip(expected, shape, strict=True)):
+            found = shape if isinstance(value, Tensor) else type(value).__name__
             sizes = ", ".join("any" if size is None else str(size) for size in expected)
-            raise self.plugin.error(self._place, f"its {what} returned {found}, expected a tensor of shape ({sizes}).")
+            raise self.plugin.error(self._place, f"its {what} {found}, expected a tensor of shape ({sizes}).")
 
     def _check_sum(self, residuals: Tensor, evaluation: Evaluation) -> None:
         with attributed(self.plugin, self._place):

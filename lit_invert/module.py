@@ -159,7 +159,8 @@ class InversionModule(LightningModule):
         here = type(optimizer).__name__
         if self._solver not in (None, here):
             raise ConfigError(
-                f"checkpoint was made with solver {self._solver!r}, this run uses {here!r}. Resume with `inversion.solver` as it was."
+                f"checkpoint was made with solver {self._solver!r}, this run uses {here!r}. "
+                "Resume with `inversion.solver` as it was."
             )
         self._solver = here
         return optimizer

@@ -25,11 +25,11 @@ from .solvers.bounded import BoundedSolver
 BuildSolver = Callable[[list[nn.Parameter], Objective], BoundedSolver]
 
 #: Share of the observed days that the coarse problem has.
-COARSE_SHARE = 0.2
+COARSE_SHARE = 0.3
 #: Fewest days of it: a whole year.
 COARSE_DAYS = 365
 #: The coarse problem is left when a step lowers its loss by less than this share.
-COARSE_TOLERANCE = 0.03
+COARSE_TOLERANCE = 0.1
 #: Most steps there.
 COARSE_STEPS = 6
 #: Steps of each start between two halvings.

@@ -13,8 +13,9 @@ import torch
 from lit_invert.errors import ConfigError, DivergenceError, PluginError
 from lit_invert.guards import GuardedTerm, PluginInfo, attributed, check_transform
 from lit_invert.inversion import invert
-from lit_invert.losses import LossTerm, Misfit, Prior
+from lit_invert.losses import LossTerm, Misfit, Prior, SquaredTerm
 from lit_invert.observations import Observations
+from lit_invert.problem_objective import ProblemObjective
 from lit_invert.settings import InversionSettings
 from lit_invert.testing import check_loss_term, toy_forcing, toy_problem, toy_surrogate, toy_table
 from lit_invert.transforms import ScaledTransform
@@ -98,6 +99,69 @@ def test_a_guarded_term_keeps_the_contract_and_its_weight_is_the_terms():
     guarded.weight = 2.0
     assert (guarded.name, guarded.weight, term.weight) == ("prior", 2.0, 2.0)
     check_loss_term(guarded.term)
+
+
+class Pushed(SquaredTerm):
+    """The scaled parameters as residuals, with the derivative that it is told to return."""
+
+    name = "pushed"
+
+    def __init__(self, push):
+        super().__init__()
+        self.push, self.asked = push, 0
+
+    def residuals(self, evaluation):
+        self.asked += 1
+        return evaluation.scaled
+
+    def push_residuals(self, evaluation, tangent):
+        return self.push(tangent.scaled.mT)
+
+
+def _linearize(term):
+    problem = toy_problem(n_days=6, terms=[Misfit(), GuardedTerm(term, PLUGIN)])
+    return ProblemObjective(problem).linearize(torch.full((2, 3), 0.1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("push", "cause"),
+    [
+        (lambda slope: slope[0], r"its `push_residuals` returned \(3, 3\), expected a tensor of shape \(2, 3, 3\)"),
+        (lambda slope: slope[:, :2], r"its `push_residuals` returned \(2, 2, 3\), expected a tensor of shape \(2, 3, 3\)"),
+        (lambda slope: 1.0, r"its `push_residuals` returned float, expected a tensor of shape \(2, 3, 3\)"),
+        (lambda slope: slope / 0, "its `push_residuals` is not finite though the tangents of the fluxes are"),
+        (lambda slope: slope.nothing, "AttributeError: 'Tensor' object has no attribute 'nothing'"),
+    ],
+)
+def test_a_faulty_derivative_of_residuals_is_named(push, cause):
+    with pytest.raises(PluginError, match=rf"\(mine-dist 1\.2\) failed in loss term 'pushed': {cause}"):
+        _linearize(Pushed(push))
+
+
+def test_a_linearization_asks_a_guarded_sum_of_squares_no_more_often_than_a_bare_one():
+    guarded, bare = Pushed(lambda slope: slope), Pushed(lambda slope: slope)
+    linear = _linearize(guarded)
+    problem = toy_problem(n_days=6, terms=[Misfit(), bare])
+    expected = ProblemObjective(problem).linearize(torch.full((2, 3), 0.1, dtype=torch.float64))
+    assert guarded.asked == bare.asked
+    assert torch.equal(linear.curvature, expected.curvature)
+
+
+@pytest.mark.parametrize(
+    ("residuals", "cause"),
+    [
+        (lambda e: 2 * e.scaled, "its residuals' squares sum to .*, its value is .*; expected the same, without the weight"),
+        (lambda e: e.scaled[:1], r"its residuals are \(1, 3\), expected a tensor of shape \(2, any\)"),
+        (lambda e: [1.0, 2.0], r"its residuals are list, expected a tensor of shape \(2, any\)"),
+    ],
+)
+def test_residuals_that_are_not_those_of_the_value_are_named(residuals, cause):
+    class Squared(Given):
+        def residuals(self, evaluation):
+            return residuals(evaluation)
+
+    with pytest.raises(PluginError, match=f"failed in loss term 'given': {cause}"):
+        _linearize(Squared(lambda e: e.scaled.square().sum(-1)))
 
 
 def test_our_errors_keep_their_words():

@@ -327,6 +327,18 @@ def test_a_checkpoint_in_other_coordinates_is_refused(twin, tmp_path):
         run(twin, transform=SigmoidTransform, ckpt_path=tmp_path / "last.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("made", "resumed"), [("adam", "LevenbergMarquardt"), ("lbfgs", "QuasiNewton"), ("levenberg_marquardt", "Adam")]
+)
+def test_a_checkpoint_of_another_solver_is_refused(twin, tmp_path, made, resumed):
+    names = {"LevenbergMarquardt": "levenberg_marquardt", "QuasiNewton": "quasi_newton", "Adam": "adam"}
+    first = {"adam": "Adam", "lbfgs": "BoundedLBFGS", "levenberg_marquardt": "LevenbergMarquardt"}[made]
+    run(twin, settings(solver=made, max_iters=2), checkpoints=tmp_path)
+    message = f"checkpoint was made with solver '{first}', this run uses '{resumed}'. Resume with `inversion.solver` as it was."
+    with pytest.raises(ConfigError, match=message):
+        run(twin, settings(solver=names[resumed], max_iters=4), ckpt_path=tmp_path / "last.ckpt")
+
+
 def test_checkpoints_hold_theta_and_the_surrogates_hash_not_its_weights(twin, tmp_path):
     run(twin, settings(max_iters=50), checkpoints=tmp_path)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)

@@ -45,16 +45,16 @@ def test_starts_are_the_prior_and_draws_from_it_inside_the_bounds():
     assert ((middle - starts[0]).abs() < 0.1 * space.prior_sd_scaled).all()  # 1.25 / sqrt(2000) is 0.03 sd
 
 
-def test_the_first_days_hold_a_fifth_of_the_observations_and_a_year():
+def test_the_first_days_hold_a_share_of_the_observations_and_a_year():
     problem = toy_problem(n_days=2000)
     mask = torch.ones_like(problem.mask)
-    assert coarse_days(masked(problem, mask), "nep") == 400
-    mask[:, :900] = False  # 1,100 observed days, a fifth of them by day 900 + 220
+    assert coarse_days(masked(problem, mask), "nep") == 600
+    mask[:, :900] = False  # 1,100 observed days, three tenths of them by day 900 + 330
     assert coarse_days(masked(problem, mask), "nep") is None
     mask[:, 1000:] = False
     mask[:, 500:900] = True  # 500 observed days from day 500 on
     mask[:, :, 0] = True  # days of another flux do not count
-    assert coarse_days(masked(problem, mask), "nep") == 600
+    assert coarse_days(masked(problem, mask), "nep") == 650
     assert coarse_days(toy_problem(n_days=700), "nep") is None  # a year would be more than half of it
     whole = masked(problem, torch.ones_like(problem.mask))
     whole.surrogate.spec = replace(whole.surrogate.spec, fixed_length=2000)
@@ -84,7 +84,7 @@ def test_steps_on_the_first_days_come_first_and_are_told():
     prior = draw_starts(problem.space, 1, generator())
     theta, how = find_start(objective, LevenbergMarquardt, prior)
     assert objective.loss(theta).item() < 0.1 * objective.loss(prior).item()
-    assert how.endswith("steps on the first 400 days before")
+    assert how.endswith("steps on the first 600 days before")
     assert 1 <= int(how.split()[0]) <= COARSE_STEPS
     same, silent = find_start(objective, LevenbergMarquardt, prior, coarse=False)
     assert torch.equal(same, prior)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lit_invert.losses import LossTerm, Misfit
+from lit_invert.losses import LossTerm, Misfit, SquaredTerm
 from lit_invert.testing import (
     check_constraint,
     check_loss_term,
@@ -120,6 +120,56 @@ def test_a_broken_promise_of_a_term_is_named(function, message):
     torch.manual_seed(0)
     with pytest.raises(AssertionError, match=f"loss term 'faulty'.*{message}"):
         check_loss_term(Faulty(function))
+
+
+class FaultyResiduals(SquaredTerm):
+    name = "faulty"
+
+    def __init__(self, residuals, forward=None, push=None):
+        super().__init__()
+        self.given = residuals
+        if forward is not None:
+            self.forward = forward
+        if push is not None:
+            self.push_residuals = push
+
+    def residuals(self, evaluation):
+        return self.given(evaluation)
+
+
+def _squares(residuals):
+    return lambda evaluation: residuals(evaluation).square().flatten(1).sum(-1)
+
+
+def _all_days(evaluation):
+    return _nep(evaluation) - evaluation.observed[..., 2]
+
+
+def _observed_days(evaluation):
+    return torch.where(evaluation.mask[..., 2], _all_days(evaluation), 0.0)
+
+
+def _late_days(evaluation):
+    return torch.where((evaluation.simulated == 0).all(1)[:, 2:3], 1.0 + _nep(evaluation), _nep(evaluation))
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ((_all_days, _squares(_observed_days)), "with days missing and uncertainties: the squares of its residuals sum to"),
+        ((_late_days, _squares(_nep)), "with all fluxes zero: the squares of its residuals sum to"),
+        ((lambda e: e.simulated, _squares(lambda e: e.simulated)), r"its residuals have shape \(3, 24, 4\), expected \(3, any\)"),
+        ((_nep, None, lambda e, t: t.simulated[:, :, 0]), "`push_residuals` disagrees with the derivative of `residuals`"),
+        ((_nep, None, lambda e, t: t.simulated.sum(2)[:, 1:]), r"`push_residuals` returned \(3, 23, 3\), expected \(3, 24, 3\)"),
+        (
+            (lambda e: _nep(e).double(), lambda e: _nep(e).square().sum(-1)),
+            "its residuals are torch.float64 from float32 inputs",
+        ),
+    ],
+)
+def test_a_broken_promise_of_residuals_is_named(methods, message):
+    with pytest.raises(AssertionError, match=f"loss term 'faulty'.*{message}"):
+        check_loss_term(FaultyResiduals(*methods))
 
 
 def test_a_term_without_a_name_is_told_so():

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
-from lit_invert.errors import DivergenceError, ShapeError
-from lit_invert.solvers import LeastSquares, LevenbergMarquardt, Stopping, minimize
-from tests.solvers.problems import SOLVERS, TIGHT, Recording, best_of_all_active_sets, draw, linear, real, rosenbrock
+from lit_invert.errors import ConfigError, DivergenceError, ShapeError
+from lit_invert.solvers import BoundedLBFGS, LeastSquares, LevenbergMarquardt, QuasiNewton, Stopping, minimize
+from tests.solvers.problems import (
+    SOLVERS,
+    TIGHT,
+    Recording,
+    WithTerm,
+    best_of_all_active_sets,
+    draw,
+    linear,
+    real,
+    rosenbrock,
+)
 
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 
@@ -149,6 +161,91 @@ def test_a_saved_state_goes_on_bit_for_bit(solver, dtype):
 
 
 @every_solver
+def test_tighter_tolerances_take_a_finished_fit_further(solver):
+    theta = nn.Parameter(real(-1.2, 1.0, 0.5)[None])
+    loose = solver([theta], rosenbrock(parameters=3), stopping=Stopping(gradient=1e-2, step=1e-2, loss=1e-2))
+    run(loose)
+    assert (theta - 1).abs().max() > 1e-6
+    same, tighter = (solver([theta], rosenbrock(parameters=3), stopping=stopping) for stopping in (loose.stopping, TIGHT))
+    same.load_state_dict(loose.state_dict())
+    assert same.finished
+    tighter.load_state_dict(loose.state_dict())
+    run(tighter)
+    torch.testing.assert_close(theta.detach(), torch.ones(1, 3, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert tighter.iterations > loose.iterations
+
+
+@every_solver
+def test_more_time_lets_a_stopped_fit_go_on(solver):
+    theta = nn.Parameter(draw(2, 4, seed=9))
+    stopped = solver([theta], rosenbrock(), stopping=Stopping(max_seconds=0.0))
+    stopped.step()
+    assert stopped.finished
+    patient = solver([theta], rosenbrock(), stopping=Stopping(max_seconds=3600.0))
+    patient.load_state_dict(stopped.state_dict())
+    patient.step()
+    assert patient.iterations == 1
+
+
+@every_solver
+def test_the_state_of_another_solver_is_refused(solver):
+    theta = nn.Parameter(draw(2, 4, seed=8))
+    other = BoundedLBFGS if solver is LevenbergMarquardt else LevenbergMarquardt
+    adam = torch.optim.Adam([theta])
+    theta.grad = torch.ones_like(theta)
+    adam.step()
+    for state, name in ((other([theta], rosenbrock()).state_dict(), repr(other.__name__)), (adam.state_dict(), "None")):
+        with pytest.raises(ConfigError, match=f"{solver.__name__}: expected its own state, found that of solver {name}"):
+            solver([theta], rosenbrock()).load_state_dict(state)
+
+
+@every_solver
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda solver: pickle.loads(pickle.dumps(solver))])
+def test_a_copied_solver_goes_its_own_way_with_the_same_numbers(solver, duplicate):
+    matrix = draw(12, 4, seed=13)
+    theta = nn.Parameter(draw(2, 4, seed=8))
+    first = solver([theta], LeastSquares(Sine(matrix)), stopping=TIGHT)
+    first.step()
+    second = duplicate(first)
+    (twin,) = second.param_groups[0]["params"]
+    before = twin.detach().clone()
+    run(first, 4)
+    assert torch.equal(twin, before)
+    run(second, 4)
+    assert torch.equal(twin, theta)
+    assert second.stopping == TIGHT
+
+
+class Sine:
+    """A function that can be pickled."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    def __call__(self, theta):
+        return torch.sin(theta @ self.matrix.T) - 0.1
+
+
+def test_looking_costs_nothing_after_the_first_step_unless_theta_was_moved():
+    for solver in (BoundedLBFGS, QuasiNewton):
+        recording = Recording(rosenbrock())
+        theta = nn.Parameter(draw(3, 4, seed=14))
+        engine = solver([theta], recording)
+        engine.look()
+        assert [name for name, _ in recording.calls] == ["gradients" if solver is BoundedLBFGS else "linearizations"]
+        engine.step()
+        asked = len(recording.calls)
+        loss, gradient = engine.look()
+        assert len(recording.calls) == asked
+        expected = rosenbrock().gradient(theta.detach())
+        torch.testing.assert_close((loss, gradient), expected)
+        with torch.no_grad():
+            theta.add_(0.1)
+        torch.testing.assert_close(engine.look(), rosenbrock().gradient(theta.detach()))
+        assert len(recording.calls) == asked + 1
+
+
+@every_solver
 def test_a_loaded_state_is_a_copy(solver):
     theta = nn.Parameter(draw(2, 4, seed=8))
     first = solver([theta], rosenbrock())
@@ -256,6 +353,22 @@ def test_parameters_without_effect_stay_where_they_are(solver):
     solution = minimize(objective, real(1.0, 0.25)[None], solver)
     assert solution.theta[0, 1] == 0.25
     torch.testing.assert_close(solution.theta[0, 0], real(2.0).sqrt()[0], rtol=1e-5, atol=0)
+
+
+@every_solver
+@pytest.mark.parametrize("bound", [10.0, torch.inf])
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+def test_parameters_that_only_terms_without_residuals_see_reach_their_minimum(solver, bound, weight):
+    # with weight 0 no residual sees anything, and the term has both parameters to itself
+    def term(theta):
+        return 1 + torch.cosh(theta[:, 1] - 3) + (1 - weight) * (theta[:, 0] - 1).cosh()
+
+    objective = WithTerm(lambda theta: weight * (theta[:, :1] - 1), term)
+    objective.lower, objective.upper = real(-bound, -bound), real(bound, bound)
+    solution = minimize(objective, real(0.0, 0.0)[None], tight(solver))
+    torch.testing.assert_close(solution.theta, real(1.0, 3.0)[None], rtol=0, atol=1e-6)
+    assert solution.status.startswith("converged")
+    assert solution.iterations < 40
 
 
 def test_a_solution_says_what_it_cost_and_leaves_the_start_alone():

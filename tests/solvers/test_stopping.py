@@ -36,6 +36,11 @@ def test_the_gradient_test_holds_where_a_parameter_has_no_effect():
     assert not is_flat(1e-5, 2.0, 1e-9, 0.0, lower=-torch.inf, upper=torch.inf)
 
 
+def test_a_promise_beyond_all_numbers_is_not_flat():
+    # the step overflows where the curvature is next to nothing, and so does what it promises, to minus infinity
+    assert not is_flat(1e-5, 2.0, 10.0, 1e-308, lower=-torch.inf, upper=torch.inf)
+
+
 def test_the_loss_test_is_never_finer_than_the_rounding_of_the_loss():
     stopping = Stopping(loss=1e-9)
     assert not stopping.is_small(real(1e-8), real(1.0), torch.float64)
@@ -84,6 +89,31 @@ def test_a_small_decrease_counts_only_if_the_next_one_is_small_too():
         solver.step()
     assert solver.iterations == 5
     assert "in two steps" in solver.status
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_member_that_no_step_promises_anything_has_converged_and_says_so(solver):
+    class Rounded(LeastSquares):
+        """A loss whose slope is rounding: wherever theta moves, it is larger by the last digits."""
+
+        def loss(self, theta, members=None):
+            return 1.0 + 1e-12 * (theta != start).any(-1)
+
+        def gradient(self, theta, members=None):
+            return self.loss(theta), 1e-9 * theta
+
+        def linearize(self, theta, members=None):
+            linear = super().linearize(theta)
+            return type(linear)(self.loss(theta), 1e-9 * theta, linear.curvature)
+
+    start = real(2.0, 3.0)[None]
+    few = {"trials": 6} if solver is LevenbergMarquardt else {"search": 6}  # before a trial is so short that it stays at the start
+    solution = minimize(
+        Rounded(lambda theta: theta), start, lambda p, o: solver(p, o, stopping=Stopping(gradient=0.0, step=0.0), **few)
+    )
+    assert torch.equal(solution.theta, start)
+    sentence = "no step promises to lower the loss by more than its rounding or 1e-07 of itself"
+    assert solution.status == f"converged after 0 iterations: {sentence}"
 
 
 def test_every_status_has_a_sentence():

@@ -4,7 +4,7 @@
     python tools/bench/plots.py cost race_*.csv --against days --out cost.png
 
 `course`: how far above the best known loss each method is (median over truths) when a share of Adam's 500 steps has passed, a panel
-a race. `cost`: CPU time to Adam's loss and to 1 % of the best (medians; infinite ones left out) against the length of the record or
+a race. `cost`: wall time to Adam's loss and to 1 % of the best (medians; infinite ones left out) against the length of the record or
 the hidden size.
 """
 
@@ -52,7 +52,7 @@ def draw_courses(results: Sequence[Path]) -> Figure:
         axes.axhline(GOOD, color="0.7", linewidth=0.8, zorder=0)
         axes.set(xscale="log", yscale="log", xlabel="time, in 500 plain Adam steps", title=_title(race))
     panels[0][0].set_ylabel("loss above the best known, as a share of it")
-    panels[0][-1].legend(fontsize="small")
+    panels[0][-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False)
     return figure
 
 
@@ -71,12 +71,14 @@ def draw_cost(results: Sequence[Path], against: str) -> Figure:
     sizes = sorted(rows[against].unique())
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for axes, target, title in zip(panels, ("adam", "best"), ("to the loss of 500 Adam steps", "to 1 % of the best"), strict=True):
-        _draw_cost(axes, rows, against, f"cpu_seconds_to_{target}")
+        _draw_cost(axes, rows, against, f"seconds_to_{target}")
         axes.set(xscale="log", yscale="log", xlabel=against, title=title)
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
-    panels[0].set_ylabel("CPU time [s]")
-    panels[0].legend(fontsize="small")
+    panels[0].set_ylabel("wall time [s]")
+    panels[-1].legend(
+        *panels[0].get_legend_handles_labels(), fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False
+    )
     return figure
 
 
