@@ -236,7 +236,7 @@ def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
         inputs.site,
         inputs.sealed,
         config_text=config.text,
-        provenance=_provenance(config, job.run, inputs.surrogate),
+        provenance=_provenance(config, job.run, inputs),
         resimulated=again,
         spec=inputs.surrogate.spec,
         verdicts=inputs.verdicts,
@@ -345,13 +345,13 @@ def _checkpoint(config: FitConfig) -> Path | None:
     raise ResultsError(f"`--ckpt_path {asked}`: no run in {runs} has a checkpoint {asked}.ckpt. Start without it.")
 
 
-def _provenance(config: FitConfig, run: RunInfo, surrogate: FrozenSurrogate) -> dict[str, Any]:
+def _provenance(config: FitConfig, run: RunInfo, inputs: Inputs) -> dict[str, Any]:
     """Say what the numbers were made from and with."""
     return collect_provenance(
         command=config.command,
         seed=config.seed_everything,
         sha256={
-            "surrogate_weights": surrogate.sha256,
+            "surrogate_weights": inputs.surrogate.sha256,
             "surrogate_spec": file_hash(Path(config.surrogate.spec)),
             "parameters": file_hash(Path(config.parameters)),
             "data": file_hash(Path(config.data.path)),
@@ -359,4 +359,5 @@ def _provenance(config: FitConfig, run: RunInfo, surrogate: FrozenSurrogate) -> 
             "config": hashlib.sha256(config.text.encode()).hexdigest(),
         },
         plugins=run.plugins,
+        kernel=inputs.problem.simulator.kernel,
     )

@@ -149,6 +149,7 @@ class GuardedTerm(LossTerm):
     def __init__(self, term: LossTerm, plugin: PluginInfo) -> None:
         nn.Module.__init__(self)  # not LossTerm's: the weight stays the term's own
         self.term, self.plugin = term, plugin
+        #: Number of a member's residuals, once they have been asked for.
         self._count: int | None = None
 
     @property

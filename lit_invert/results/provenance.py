@@ -10,7 +10,9 @@ from typing import Any
 _PACKAGES = ("lit-invert", "torch", "lightning", "numpy", "pandas")
 
 
-def collect_provenance(*, command: str, seed: int, sha256: Mapping[str, str], plugins: Mapping[str, str]) -> dict[str, Any]:
+def collect_provenance(
+    *, command: str, seed: int, sha256: Mapping[str, str], plugins: Mapping[str, str], kernel: str = "none"
+) -> dict[str, Any]:
     """Return the content of provenance.json.
 
     Args:
@@ -18,6 +20,7 @@ def collect_provenance(*, command: str, seed: int, sha256: Mapping[str, str], pl
         seed: Seed of all random numbers.
         sha256: Hashes by what they are of: weights, data, config, parameters.
         plugins: Distribution and version of every plugin, by its name.
+        kernel: What ran the surrogate: `native`, `numba`, or `none` for PyTorch.
 
     Returns:
         These and the versions of Python and of the packages that numbers depend on. Nothing about the machine or its folders.
@@ -28,6 +31,7 @@ def collect_provenance(*, command: str, seed: int, sha256: Mapping[str, str], pl
         "sha256": dict(sha256),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "plugins": dict(plugins),
+        "kernel": kernel,
     }
 
 

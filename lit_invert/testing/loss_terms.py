@@ -145,8 +145,8 @@ def _check_residuals(term: LossTerm, evaluation: Evaluation, tangent: Tangent, l
     with torch.no_grad():
         residuals, value = term.residuals(evaluation), term(evaluation)
     assert residuals is not None, f"{label}: overrides `residuals` but returned None."
-    shape = tuple(residuals.shape)
-    assert shape == (len(value), residuals.shape[-1]), f"{label}: its residuals have shape {shape}, expected ({len(value)}, any)."
+    is_table = residuals.dim() == 2 and len(residuals) == len(value)
+    assert is_table, f"{label}: its residuals have shape {tuple(residuals.shape)}, expected ({len(value)}, any)."
     assert torch.allclose(residuals.square().sum(-1), value, rtol=1e-9, atol=1e-12), (
         f"{label}: the squares of its residuals sum to {residuals.square().sum(-1).tolist()} but its value is {value.tolist()}."
     )

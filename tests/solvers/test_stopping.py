@@ -104,7 +104,7 @@ def test_a_member_that_no_step_promises_anything_has_converged_and_says_so(solve
 
         def linearize(self, theta, members=None):
             linear = super().linearize(theta)
-            return type(linear)(self.loss(theta), 1e-9 * theta, linear.curvature)
+            return type(linear)(self.loss(theta), 1e-9 * theta, 1e-9 * linear.curvature)
 
     start = real(2.0, 3.0)[None]
     few = {"trials": 6} if solver is LevenbergMarquardt else {"search": 6}  # before a trial is so short that it stays at the start

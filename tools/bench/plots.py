@@ -4,8 +4,8 @@
     python tools/bench/plots.py cost race_*.csv --against days --out cost.png
 
 `course`: how far above the best known loss each method is (median over truths) when a share of Adam's 500 steps has passed, a panel
-a race. `cost`: wall time to Adam's loss and to 1 % of the best (medians; infinite ones left out) against the length of the record or
-the hidden size.
+a race. `cost`: wall time to Adam's loss and to 1 % of the best (medians; infinite ones left out) against the length of the record
+or the hidden size.
 """
 
 from __future__ import annotations
