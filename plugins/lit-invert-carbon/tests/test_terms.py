@@ -52,7 +52,7 @@ def test_a_gap_in_the_budget_costs_its_square():
 
 
 def test_more_npp_than_gpp_costs_its_square():
-    assert CarbonBalance()(_fluxes([1, 4], [3, 2], [3, 2], [0, 0])).item() == 2**2 / 2
+    assert CarbonBalance()(_fluxes([1, 4], [3, 2], [3, 2], [0, 0])).item() == pytest.approx(2**2 / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(
