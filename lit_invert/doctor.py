@@ -27,6 +27,15 @@ print(json.dumps({
     "cudnn": torch.backends.cudnn.version() if gpu else None,
 }))
 """
+_PROBE_KERNEL = """
+import json
+from lit_invert.errors import KernelError
+from lit_invert.kernels.native import has_bfloat16
+try:
+    print(json.dumps({"bfloat16": has_bfloat16(), "fault": None}))
+except KernelError as error:
+    print(json.dumps({"bfloat16": False, "fault": str(error)}))
+"""
 _PROBE_TORCHVISION = "import torch, torchvision; torch.ops.torchvision.nms"
 _PROBE_PLUGINS = """
 import json
@@ -47,12 +56,12 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at Python, packages, torchvision, devices, extras and plugins.
+    """Look at Python, packages, torchvision, devices, the compiled kernel, extras and plugins.
 
     Returns:
         One finding each; where one is bad, its remedy.
     """
-    return [_python(), *_packages(), _torchvision(), *_torch(), *_extras(), _plugins()]
+    return [_python(), *_packages(), _torchvision(), *_torch(), _kernel(), *_extras(), _plugins()]
 
 
 def _python() -> Finding:
@@ -127,9 +136,20 @@ def _torch() -> list[Finding]:
     return [threads, Finding("GPU", f"none; {built}")]
 
 
+def _kernel() -> Finding:
+    """Say whether the compiled kernel can be built here; without it fits only take longer."""
+    output, error = _run(_PROBE_KERNEL)
+    if error:
+        return Finding("compiled kernel", error, False, "Set `inversion.kernel: none` in the config.")
+    kernel = json.loads(output)
+    if kernel["fault"]:
+        return Finding("compiled kernel", f"none, fits take longer: {kernel['fault']}")
+    return Finding("compiled kernel", "native, with bfloat16" if kernel["bfloat16"] else "native, float32")
+
+
 def _extras() -> list[Finding]:
     """Optional packages; their absence is no fault."""
-    return [Finding(f"extra `{extra}`", _extra(extra, name)) for extra, name in {"parquet": "pyarrow"}.items()]
+    return [Finding(f"extra `{extra}`", _extra(extra, name)) for extra, name in {"parquet": "pyarrow", "numba": "numba"}.items()]
 
 
 def _extra(extra: str, name: str) -> str:

@@ -66,3 +66,12 @@ def test_a_broken_plugin_is_named(install):
 def test_a_process_that_dies_is_a_finding():
     assert doctor._run("import os; os._exit(3)") == ("", "exit code 3")
     assert doctor._run("print('a'); print('b')") == ("b", "")
+
+
+def test_a_machine_without_a_compiler_is_no_fault(monkeypatch, tmp_path):
+    assert doctor._kernel().found.startswith(("native", "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "false")
+    without = doctor._kernel()
+    assert without.is_good
+    assert without.found == "none, fits take longer: false could not build the kernel: no message"
