@@ -554,6 +554,9 @@ def test_the_best_iterate_on_select_is_looked_for_in_every_iteration(twin):
 
     result = run(twin, newton(early_stopping=StopSettings(monitor="select")), callbacks=[Watch()])
     assert result.best_iteration == int(np.argmin([*scores, math.inf])) or result.best_iteration == result.iterations
+    recorded = result.history["select/rmse"].to_numpy()
+    assert recorded[:-1] == pytest.approx(scores[1:])  # beside the iteration that led there
+    assert np.isfinite(recorded[-1])
 
 
 def test_a_solver_whose_time_is_up_has_not_converged(twin):

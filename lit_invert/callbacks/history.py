@@ -56,6 +56,8 @@ class RecordHistory(Callback):
         means = torch.stack([value.to(total.dtype) for value in numbers.values()]).mean(1)
         self._columns = [*numbers, "gradient_norm", "clipped_share"]
         self._rows.append(torch.cat([means, torch.stack([norm, share])]).unsqueeze(0))
+        if pl_module.objective is not None and pl_module.has_select:  # few and long steps: each is scored
+            self._select[trainer.global_step - 1] = pl_module.select_rmse_of(loss).min().item()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the score on the `select` days."""
