@@ -135,7 +135,8 @@ def loss_figure(history: pd.DataFrame, best_iteration: int) -> Figure:
     axes[0].set_ylabel("loss [(gC m$^{-2}$ d$^{-1}$)$^2$]")
     if len(selected):
         axes[1].set_title("RMSE on the select days")
-        axes[1].plot(history["iteration"][selected.index], selected, color=BLUE, marker="s", markerfacecolor="white", markersize=4)
+        after = history["iteration"][selected.index] + 1  # a score belongs to where its iteration has led, a loss to its start
+        axes[1].plot(after, selected, color=BLUE, marker="s", markerfacecolor="white", markersize=4)
         axes[1].set_ylabel(UNIT)
     for axis in axes:
         axis.axvline(best_iteration, color=GREY, linestyle=":", linewidth=1.2, label="best iterate")
