@@ -101,7 +101,7 @@ def test_the_loss_shows_each_term_and_the_kept_iterate(run):
     loss, select = loss_figure(run.history, 19).axes
     assert {"total", "misfit", "prior", "best iterate"} <= lines(loss).keys()
     assert set(lines(loss)["best iterate"].get_xdata()) == {19}
-    assert list(select.get_lines()[0].get_xdata()) == [4, 9, 14, 19]
+    assert list(select.get_lines()[0].get_xdata()) == [5, 10, 15, 20]  # after the iterations 4, 9, 14 and 19
 
 
 def test_the_small_series_needs_no_folder_and_no_test_day():
