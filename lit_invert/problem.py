@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError, ShapeError
+from .kernels.frozen import rows_of
 from .losses.base import Evaluation, LossTerm, Tangent
 from .parameters import ParameterSpace
 from .simulators import Simulator
 from .surrogates.base import Forcing, FrozenSurrogate
+from .surrogates.held import HeldForcing
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,7 @@ class InversionProblem(nn.Module):
         _check_names([term.name for term in terms])
         ordered = sorted(terms, key=lambda term: term.name)
         self.terms = nn.ModuleList(ordered)
-        self._drivers = sorted(forcing) if isinstance(forcing, dict) else None
-        for key, value in forcing.items() if isinstance(forcing, dict) else [("", forcing)]:
-            self.register_buffer(f"forcing:{key}", value, persistent=False)
+        self._forcing = HeldForcing(forcing)
         self.simulator = build_simulator(surrogate, forcing)
         _check_observed(observed, mask, sigma, len(surrogate.spec.outputs))
         self.register_buffer("observed", torch.where(mask, observed, 0.0), persistent=False)
@@ -91,14 +91,12 @@ class InversionProblem(nn.Module):
     @property
     def forcing(self) -> Forcing:
         """Drivers in physical units."""
-        if self._drivers is None:
-            return self.get_buffer("forcing:")
-        return {key: self.get_buffer(f"forcing:{key}") for key in self._drivers}
+        return self._forcing.value
 
     def first(self, days: int) -> InversionProblem:
         """Return the problem of the first days alone; surrogate, space and terms are shared."""
         shorter = copy.copy(self)
-        shorter._modules = {**self._modules, "simulator": self.simulator.first(days)}
+        shorter._modules = {**self._modules, "simulator": self.simulator.first(days), "_forcing": self._forcing.first(days)}
         shorter._buffers = {name: None if value is None else value[:, :days] for name, value in self._buffers.items()}
         return shorter
 
@@ -161,10 +159,10 @@ class InversionProblem(nn.Module):
             scaled=scaled,
             physical=physical,
             simulated=simulated,
-            observed=_rows(self.observed, members),
-            mask=_rows(self.mask, members),
-            sigma=None if self.sigma is None else _rows(self.sigma, members),
-            forcing=_forcing_rows(self.forcing, members),
+            observed=rows_of(self.observed, members),
+            mask=rows_of(self.mask, members),
+            sigma=None if self.sigma is None else rows_of(self.sigma, members),
+            forcing=self._forcing.rows(members),
             parameters=space.table.names,
             lower=lower,
             upper=upper,
@@ -193,16 +191,6 @@ class InversionProblem(nn.Module):
     def loss_terms(self) -> list[LossTerm]:
         """The terms, in order of their names."""
         return [term for term in self.terms if isinstance(term, LossTerm)]
-
-
-def _rows(values: Tensor, members: Tensor | None) -> Tensor:
-    return values if members is None or len(values) == 1 else values[members]
-
-
-def _forcing_rows(forcing: Forcing, members: Tensor | None) -> Forcing:
-    if isinstance(forcing, dict):
-        return {key: _rows(value, members) for key, value in forcing.items()}
-    return _rows(forcing, members)
 
 
 def _check_names(names: Sequence[str]) -> None:

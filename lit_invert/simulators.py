@@ -26,6 +26,7 @@ from .errors import ConfigError, KernelError, suggest
 from .kernels.frozen import FrozenLSTM, Kernel
 from .surrogates.base import Forcing, FrozenSurrogate
 from .surrogates.folded import FoldedLSTM
+from .surrogates.held import HeldForcing
 from .surrogates.lstm import LSTMSurrogate
 
 KernelName = Literal["auto", "native", "numba", "none"]
@@ -67,10 +68,7 @@ class Simulator(nn.Module):
         _check_choice("inversion.kernel", kernel, get_args(KernelName))
         _check_choice("inversion.arithmetic", arithmetic, get_args(Arithmetic))
         self.surrogate, self._threads = surrogate, threads or _processors()
-        prepared = surrogate.prepare(forcing)
-        self._keys = list(prepared) if isinstance(prepared, dict) else None
-        for key, value in prepared.items() if isinstance(prepared, dict) else [("", prepared)]:
-            self.register_buffer(f"forcing:{key}", value, persistent=False)
+        self._prepared = HeldForcing(surrogate.prepare(forcing))
         self._folded: FoldedLSTM | None = None
         self.kernel = "none"
         if kernel != "none":
@@ -79,9 +77,7 @@ class Simulator(nn.Module):
     @property
     def prepared(self) -> Forcing:
         """Forcing as the network takes it."""
-        if self._keys is None:
-            return self.get_buffer("forcing:")
-        return {key: self.get_buffer(f"forcing:{key}") for key in self._keys}
+        return self._prepared.value
 
     def forward(self, scaled: Tensor, rows: Tensor | None = None) -> Tensor:
         """Simulate.
@@ -95,7 +91,7 @@ class Simulator(nn.Module):
         """
         if self._folded is not None and self._is_for_kernel(scaled):
             return self.surrogate.to_fluxes(self._folded(scaled, rows))
-        simulated: Tensor = self.surrogate(scaled, _rows_of(self.prepared, rows))
+        simulated: Tensor = self.surrogate(scaled, self._prepared.rows(rows))
         return simulated
 
     def push(self, scaled: Tensor, directions: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -120,7 +116,7 @@ class Simulator(nn.Module):
     def first(self, days: int) -> Simulator:
         """Return the same for the first days alone; at least a year, so that a climatology stays what it was."""
         shorter = copy.copy(self)
-        shorter._buffers = {name: value[:, :days] for name, value in self._buffers.items() if value is not None}
+        shorter._modules = {**self._modules, "_prepared": self._prepared.first(days)}
         if self._folded is not None:
             shorter._folded = self._folded.first(days)
         return shorter
@@ -164,22 +160,24 @@ class Simulator(nn.Module):
     def _allows_forward_mode(self) -> bool:
         """Say whether torch's forward mode goes through the network; through an RNN it would go day by day, in Python."""
         modules = list(self.surrogate.network.modules())
-        if any(isinstance(module, (nn.RNNBase, torch.jit.ScriptModule)) for module in modules) or self._keys is not None:
+        if any(isinstance(module, (nn.RNNBase, torch.jit.ScriptModule)) for module in modules):
+            return False
+        if isinstance(self.prepared, dict):
             return False
         if self._forward_mode is None:
-            zero = self.prepared.new_zeros(1, len(self.surrogate.spec.statics))  # type: ignore[union-attr]
-            first = torch.arange(1) if len(self.prepared) > 1 else None
+            zero = self.prepared.new_zeros(1, len(self.surrogate.spec.statics))
+            first = torch.zeros(1, dtype=torch.long, device=zero.device)
             try:
                 self._push_forward(zero, zero[:, None], first)
                 self._forward_mode = True
-            except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            except (RuntimeError, TypeError, ValueError):
                 self._forward_mode = False  # an operation without a forward derivative, or a module that is not torch's
         return self._forward_mode
 
     _forward_mode: bool | None = None
 
     def _push_forward(self, scaled: Tensor, directions: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        forcing = _rows_of(self.prepared, rows)
+        forcing = self._prepared.rows(rows)
 
         def push(direction: Tensor) -> Any:
             return torch.func.jvp(lambda x: self.surrogate(x, forcing), (scaled,), (direction,))
@@ -199,28 +197,21 @@ class Simulator(nn.Module):
         parts = [scaled[:, None], scaled[:, None] + steps] + ([scaled[:, None] - steps] if central else [])
         points = torch.cat(parts, dim=1)
         owner = (torch.arange(members, device=scaled.device) if rows is None else rows).repeat_interleave(points.shape[1])
-        simulated = self._in_chunks(points.flatten(0, 1), owner if self._has_own_forcing() else None)
-        simulated = simulated.unflatten(0, (members, -1))
+        simulated = self._in_chunks(points.flatten(0, 1), owner).unflatten(0, (members, -1))
         base, ahead = simulated[:, 0], simulated[:, 1 : count + 1]
         change = (ahead - simulated[:, count + 1 :]) / 2 if central else ahead - base[:, None]
         return base, (change * (reach / size)[..., None]).permute(0, 2, 3, 1)
 
-    def _has_own_forcing(self) -> bool:
-        forcing = self.prepared
-        first = next(iter(forcing.values())) if isinstance(forcing, dict) else forcing
-        return len(first) > 1
-
-    def _in_chunks(self, points: Tensor, rows: Tensor | None) -> Tensor:
+    def _in_chunks(self, points: Tensor, rows: Tensor) -> Tensor:
         threads = self._threads if self._is_ours_on_cpu() else 1
         count = max(threads, -(-len(points) // self._most_members()))  # even: an LSTM takes as long for two members as for eight
-        owners = [None] * count if rows is None else rows.tensor_split(count)
-        chunks = list(zip(points.tensor_split(count), owners, strict=True))
+        chunks = list(zip(points.tensor_split(count), rows.tensor_split(count), strict=True))
         if threads == 1:
             return torch.cat([self(part, owner) for part, owner in chunks])
         with ThreadPoolExecutor(threads) as pool:
             return torch.cat(list(pool.map(self._simulate_chunk, chunks)))
 
-    def _simulate_chunk(self, chunk: tuple[Tensor, Tensor | None]) -> Tensor:
+    def _simulate_chunk(self, chunk: tuple[Tensor, Tensor]) -> Tensor:
         with torch.no_grad():  # a new thread knows nothing of the caller's
             simulated: Tensor = self(*chunk)
         return simulated
@@ -230,12 +221,11 @@ class Simulator(nn.Module):
 
         Threads of torch's own are left alone: they wait for each other in every layer, and under load for longer than they compute.
         """
-        return isinstance(self.surrogate.network, LSTMSurrogate) and isinstance(self.prepared, Tensor) and not self.prepared.is_cuda
+        return isinstance(self.surrogate.network, LSTMSurrogate) and self._prepared.part.device.type == "cpu"
 
     def _most_members(self) -> int:
         """Return how many members one call may simulate."""
-        forcing = self.prepared
-        first = next(iter(forcing.values())) if isinstance(forcing, dict) else forcing
+        first = self._prepared.part
         widest = max((p.shape[0] for p in self.surrogate.network.parameters() if p.dim() > 1), default=64)
         return max(1, _SIMULATED_BYTES // (first.element_size() * first.shape[1] * widest)) if first.device.type == "cpu" else 4096
 
@@ -243,14 +233,6 @@ class Simulator(nn.Module):
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"`{key}` is {value!r}.{suggest(value, allowed)}")
-
-
-def _rows_of(forcing: Forcing, rows: Tensor | None) -> Forcing:
-    if rows is None:
-        return forcing
-    if isinstance(forcing, dict):
-        return {key: value if len(value) == 1 else value[rows] for key, value in forcing.items()}
-    return forcing if len(forcing) == 1 else forcing[rows]
 
 
 def _builder(name: str, arithmetic: Arithmetic, threads: int) -> Callable[[FrozenLSTM], Kernel]:

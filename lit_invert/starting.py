@@ -11,7 +11,6 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,9 +19,7 @@ from .objective import Objective
 from .parameters import ParameterSpace
 from .problem import InversionProblem
 from .problem_objective import ProblemObjective
-from .solvers.bounded import BoundedSolver
-
-BuildSolver = Callable[[list[nn.Parameter], Objective], BoundedSolver]
+from .solvers.minimize import BuildSolver, minimize
 
 #: Share of the observed days that the coarse problem has.
 COARSE_SHARE = 0.3
@@ -135,10 +132,7 @@ def halve(objective: Objective, theta: Tensor, build: BuildSolver) -> Tensor:
         The start that is left, where its steps have led it, (1, P).
     """
     while len(theta) > 1:
-        parameter = nn.Parameter(theta.clone())
-        solver = build([parameter], objective)
-        for _ in range(STEPS_A_ROUND):
-            solver.step()
-        order = solver.loss.argsort()  # NaN is last
-        theta = parameter.detach()[order[: (len(theta) + 1) // 2]]
+        found = minimize(objective, theta, build, max_iters=STEPS_A_ROUND)
+        order = found.loss.argsort()  # NaN is last
+        theta = found.theta[order[: (len(theta) + 1) // 2]]
     return theta

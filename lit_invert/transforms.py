@@ -139,22 +139,19 @@ class Bounds(nn.Module):
 
     def resolve(self, physical: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds (..., P) at these physical values."""
-        lower, upper = self.lower.expand_as(physical), self.upper.expand_as(physical)
-        for i in self.dependent:
-            if self.lower_from[i] >= 0:
-                lower = _replace(lower, i, physical[..., self.lower_from[i]])
-            if self.upper_from[i] >= 0:
-                upper = _replace(upper, i, physical[..., self.upper_from[i]])
-        return lower, upper
+        return self._follow(physical, self.lower.expand_as(physical), self.upper.expand_as(physical))
 
     def push(self, tangents: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the bounds change along tangents (..., P) of the parameters: as the parameters that they name do."""
-        lower, upper = torch.zeros_like(tangents), torch.zeros_like(tangents)
+        return self._follow(tangents, torch.zeros_like(tangents), torch.zeros_like(tangents))
+
+    def _follow(self, values: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both sides with the values of the parameters that they name in place."""
         for i in self.dependent:
             if self.lower_from[i] >= 0:
-                lower[..., i] = tangents[..., self.lower_from[i]]
+                lower = _replace(lower, i, values[..., self.lower_from[i]])
             if self.upper_from[i] >= 0:
-                upper[..., i] = tangents[..., self.upper_from[i]]
+                upper = _replace(upper, i, values[..., self.upper_from[i]])
         return lower, upper
 
     def clip(self, physical: Tensor) -> Tensor:

@@ -64,6 +64,11 @@ class FrozenLSTM:
         return replace(self, forcing_gates=self.forcing_gates[:, :days], forcing_features=self.forcing_features[:, :days])
 
 
+def rows_of(values: Tensor, rows: Tensor | None) -> Tensor:
+    """Return the rows that belong to some members, (b, ...); None asks for all in order, and a single row serves everyone."""
+    return values if rows is None or len(values) == 1 else values[rows]
+
+
 class Kernel(Protocol):
     """Simulate, pull a gradient back, push tangents forward: the three passes that share one frozen network.
 
@@ -76,8 +81,8 @@ class Kernel(Protocol):
         """Return the same for the first days alone."""
         ...
 
-    def simulate(self, member: Member, rows: Tensor | None, keep: bool) -> tuple[Tensor, object]:
-        """Return the outputs (B, T, Z), and with `keep` what `pull` needs and `push` can use."""
+    def simulate(self, member: Member, rows: Tensor | None) -> tuple[Tensor, object]:
+        """Return the outputs (B, T, Z), and what `pull` and `push` go on from."""
         ...
 
     def pull(self, member: Member, rows: Tensor | None, kept: object, cotangent: Tensor) -> Member:

@@ -113,10 +113,10 @@ class NumbaKernel:
         shorter._gates, shorter._features = self._gates[:days], self._features[:days]
         return shorter
 
-    def simulate(self, member: Member, rows: Tensor | None, keep: bool) -> tuple[Tensor, object]:
-        """Return the outputs (B, T, Z), and with `keep` the runs of the groups, or None where they would take too much memory."""
+    def simulate(self, member: Member, rows: Tensor | None) -> tuple[Tensor, object]:
+        """Return the outputs (B, T, Z), and the runs of the groups, or None where they would take too much memory."""
         z = torch.empty(len(member.gates), self.network.days, len(self.network.out_bias))
-        keep = keep and len(z) * self.network.days * self._tape_width() * 4 <= _TAPE_BYTES
+        keep = len(z) * self.network.days * self._tape_width() * 4 <= _TAPE_BYTES
         kept = []
         for group in self._groups(member, rows):
             run = self._run(group)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..errors import KernelError, ShapeError
 from .build import load_library
-from .frozen import FrozenLSTM, Member
+from .frozen import FrozenLSTM, Member, rows_of
 
 Precision = Literal["float32", "bfloat16", "split"]
 
@@ -124,11 +124,11 @@ class NativeKernel:
         shorter._packed = {**self._packed, **forcing}
         return shorter
 
-    def simulate(self, member: Member, rows: Tensor | None, keep: bool) -> tuple[Tensor, object]:
-        """Return the outputs (B, T, Z), and with `keep` the tape, or the states from which it can be made again."""
+    def simulate(self, member: Member, rows: Tensor | None) -> tuple[Tensor, object]:
+        """Return the outputs (B, T, Z), and the tape, or the states from which it can be made again."""
         inputs, alive = self._inputs(member, rows, self.gradient)
         z = _room(len(member.gates), self.network.days, len(self.network.out_bias))
-        kept = self._keep(len(z)) if keep else _Kept()
+        kept = self._keep(len(z))
         if len(z):
             load_library().lstm_simulate(self._pointer(), ctypes.byref(inputs), _at(z), _at(kept.states), _at(kept.tape))
         del alive
@@ -177,8 +177,7 @@ class NativeKernel:
     def _inputs(self, member: Member, rows: Tensor | None, precision: Precision) -> tuple[_Inputs, object]:
         """Return the pointers, and what must stay alive while they are used."""
         gates, features = self._packed["forcing_gates"], self._packed["forcing_features"]
-        if rows is not None and len(gates) > 1:
-            gates, features = gates[rows], features[rows]
+        gates, features = rows_of(gates, rows), rows_of(features, rows)
         packed = self._layout.pack(member)
         own = len(gates) > 1
         if own and len(gates) != len(packed.gates):

@@ -122,10 +122,9 @@ class BoundedSolver(Optimizer, ABC):
         Returns:
             The loss (B,) and its gradient (B, P); of a finished member the loss it ended with, and zeros.
         """
-        running = self.running
-        rows = Rows(None, len(running)) if bool(running.all()) else Rows(running.nonzero().flatten(), len(running))
+        rows = self._going()
         loss, gradient = self._memory["loss"].clone(), torch.zeros_like(self._theta)
-        if rows.members is None or len(rows.members):
+        if rows is not None:
             part, slope = self._look_at(self._theta[rows.index].detach(), rows)
             loss[rows.index], gradient[rows.index] = part.double(), slope.to(gradient)
         return loss.to(self._theta.dtype), gradient
@@ -151,11 +150,9 @@ class BoundedSolver(Optimizer, ABC):
             with torch.enable_grad():
                 value = closure()
         self._check_time()
-        running = self.running
-        flags = running.tolist()
-        if any(flags):
-            everyone = Rows(None, len(flags))
-            self._advance(everyone if all(flags) else everyone.only(running))
+        rows = self._going()
+        if rows is not None:
+            self._advance(rows)
         return self._memory["loss"].sum() if closure is None else value
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -179,6 +176,14 @@ class BoundedSolver(Optimizer, ABC):
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in self._settings}
         return {**super().__getstate__(), **kept, "_clock": None}
+
+    def _going(self) -> Rows | None:
+        """Return the members that still run, or None when there are none."""
+        running = self.running
+        flags, everyone = running.tolist(), Rows(None, len(running))
+        if all(flags):
+            return everyone
+        return everyone.only(running) if any(flags) else None
 
     @abstractmethod
     def _advance(self, rows: Rows) -> None:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ..objective import Objective
 from .bounded import BoundedSolver
 
+BuildSolver = Callable[[list[nn.Parameter], Objective], BoundedSolver]
+"""A solver's class, or a function of parameters and objective that builds one with options."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -30,7 +33,7 @@ class Solution:
 def minimize(
     objective: Objective,
     theta: Tensor,
-    build: Callable[[list[nn.Parameter], Objective], BoundedSolver],
+    build: BuildSolver,
     *,
     max_iters: int = 100,
 ) -> Solution:

@@ -65,7 +65,7 @@ class SecantSolver(BoundedSolver):
 
     def _look_first(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return loss and gradient at the start by the evaluation that `_first` will ask for."""
-        return self.objective.gradient(theta, rows.members)
+        return super()._look_at(theta, rows)
 
     def _known(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return loss and gradient at theta: those of the last step, or new ones where something else has moved theta since."""

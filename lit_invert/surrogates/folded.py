@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ..kernels.frozen import FrozenLSTM, Kernel, Member
+from ..kernels.frozen import FrozenLSTM, Kernel, Member, rows_of
 from .lstm import CarbonHead, LinearHead, LSTMSurrogate
 
 
@@ -79,7 +79,7 @@ class FoldedLSTM:
             if torch.is_grad_enabled() and static.requires_grad:
                 z: Tensor = _Recurrence.apply(*entry.member, rows, self.kernel)
             else:
-                z, kept = self.kernel.simulate(entry.member, rows, keep=True)
+                z, kept = self.kernel.simulate(entry.member, rows)
                 self._last = _Run(static.clone(), None if rows is None else rows.clone(), entry, z, kept)
             return leave(self.network.head, z, entry.gain)
 
@@ -98,7 +98,7 @@ class FoldedLSTM:
             last, self._last = self._last, None
             if last is None or not last.is_of(static, rows):
                 entry = self._enter(static, rows)
-                last = _Run(static, rows, entry, *self.kernel.simulate(entry.member, rows, keep=True))
+                last = _Run(static, rows, entry, *self.kernel.simulate(entry.member, rows))
             tangent = self._push_entry(last.entry, static, directions, rows)
             pushed = self.kernel.push(last.entry.member, rows, tangent.member, last.kept)
             return push_leave(self.network.head, last.z, last.entry.gain, pushed, tangent.gain)
@@ -127,7 +127,7 @@ class FoldedLSTM:
         return hidden.transpose(0, 1), cell.transpose(0, 1)
 
     def _climate_of(self, rows: Tensor | None) -> Tensor | None:
-        return self.climate if self.climate is None or rows is None or len(self.climate) == 1 else self.climate[rows]
+        return None if self.climate is None else rows_of(self.climate, rows)
 
     def _push_entry(self, entry: _Entry, static: Tensor, directions: Tensor, rows: Tensor | None) -> _Entry:
         network = self.network
@@ -224,7 +224,7 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any, gates: Tensor, features: Tensor, hidden: Tensor, cell: Tensor, rows: Tensor | None, kernel: Kernel
     ) -> Tensor:
         member = Member(gates, features, hidden, cell)
-        z, ctx.kept = kernel.simulate(member, rows, keep=any(ctx.needs_input_grad))
+        z, ctx.kept = kernel.simulate(member, rows)
         ctx.kernel, ctx.rows = kernel, rows
         ctx.save_for_backward(*member)
         return z

@@ -170,7 +170,7 @@ def check_inputs_stay(build):
     tangent = frozen.folded._push_entry(entry, frozen.static, torch.randn(3, 4, STATICS), None)
     given = [*entry.member, *tangent.member, cotangent := torch.randn(3, 40, 3)]
     before = [part.clone() for part in given]
-    _, kept = kernel.simulate(entry.member, None, keep=True)
+    _, kept = kernel.simulate(entry.member, None)
     kernel.pull(entry.member, None, kept, cotangent)
     kernel.push(entry.member, None, tangent.member, kept)
     assert all(map(torch.equal, given, before))

@@ -12,42 +12,7 @@ from lit_invert.errors import KernelError
 from lit_invert.kernels import jit, passes
 from lit_invert.kernels.jit import NumbaKernel
 from tests.kernels import cases
-from tests.kernels.cases import Case, Frozen, every_case, off, pull
-
-
-@every_case
-def test_it_simulates_as_the_network_does(case):
-    cases.check_simulation(Frozen(case, NumbaKernel))
-
-
-@every_case
-def test_it_pulls_gradients_back_as_autograd_does(case):
-    cases.check_pull(Frozen(case, NumbaKernel))
-
-
-@every_case
-def test_it_pushes_tangents_forward(case):
-    cases.check_push(Frozen(case, NumbaKernel))
-
-
-@every_case
-def test_pushing_is_the_transpose_of_pulling(case):
-    cases.check_push_is_the_transpose_of_pull(Frozen(case, NumbaKernel))
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        cases.check_some_members,
-        cases.check_what_was_kept,
-        cases.check_inputs_stay,
-        cases.check_first_days,
-        cases.check_nan_stays_with_its_member,
-        cases.check_saturated_gates,
-    ],
-)
-def test_it_keeps_the_promises_of_a_kernel(check):
-    check(NumbaKernel)
+from tests.kernels.cases import Case, Frozen, off, pull
 
 
 def test_it_is_the_same_with_and_without_a_tape_and_in_smaller_groups(monkeypatch):
