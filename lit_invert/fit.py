@@ -21,11 +21,12 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from numpy.typing import NDArray
 
+from .assembly import Record, build_problem
 from .callbacks.tensorboard import log_outcome
 from .driving import choose_monitor
 from .errors import ConfigError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
-from .inversion import build_problem, invert
+from .inversion import invert
 from .losses import LossTerm
 from .module import check_checkpoint
 from .parameters import ParameterTable, load_parameter_table
@@ -142,8 +143,7 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
     problem = build_problem(
         surrogate,
         table,
-        torch.as_tensor(site.forcing),
-        site.fit,
+        [Record(torch.as_tensor(site.forcing), site.fit, site.select)],
         config.inversion,
         registry.guard_terms(config.loss_terms),
         registry.transforms[config.constraints.transform],

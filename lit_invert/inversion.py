@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +19,25 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor, nn
 
+from .assembly import Record, build_problem, stack_observed
 from .callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence, StopWhenFinished
 from .datamodule import InversionData
 from .driving import LOG_EVERY, METRICS, WATCHED, build_early_stopping, build_trainer, choose_monitor, computing, fitting
 from .errors import ConfigError, suggest
 from .extensions import Solver
-from .losses import LossTerm, Misfit, Prior
+from .losses import LossTerm
 from .module import InversionModule
 from .objective import Objective
 from .observations import Observations
-from .parameters import ParameterSpace, ParameterTable
+from .parameters import ParameterTable
 from .problem import InversionProblem, Loss
 from .problem_objective import ProblemObjective
 from .results import InversionResult, InversionStatus
 from .settings import InversionSettings
-from .simulators import Simulator
 from .solvers import AUTO, SOLVERS, BoundedSolver, Stopping, choose_solver
-from .starting import draw_starts, find_start
+from .starting import draw_all_starts, find_starts
 from .surrogates.base import Forcing, FrozenSurrogate
 from .transforms import ScaledTransform, Transform
-
-
-def default_terms(settings: InversionSettings, extra: Sequence[LossTerm] = ()) -> list[LossTerm]:
-    """Return misfit and prior as the settings ask for them, and the extra terms.
-
-    An extra term with the name of one of ours takes its place.
-
-    Raises:
-        ConfigError: If two extra terms share a name.
-    """
-    ours: list[LossTerm] = [
-        Misfit(
-            settings.target_variable,
-            settings.use_multi_output_loss,
-            settings.output_weights,
-            settings.use_uncertainty,
-            settings.sigma_floor,
-        ),
-        Prior(weight=settings.lambda_prior),
-    ]
-    names = [term.name for term in extra]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"`loss_terms` has {names.count(name)} terms named {name!r}; keep one.")
-    return [term for term in ours if term.name not in names] + list(extra)
 
 
 def invert(
@@ -108,25 +82,78 @@ def invert(
         ConfigError: If settings contradict each other.
         DivergenceError: If the loss is not finite at the prior.
     """
+    record = Record(forcing, fit, select)
+    (result,) = invert_sites(
+        surrogate,
+        table,
+        [record],
+        settings,
+        terms=terms,
+        transform=transform,
+        solver=solver,
+        trainer=trainer,
+        logger=logger,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        ckpt_path=ckpt_path,
+    )
+    return result
+
+
+def invert_sites(
+    surrogate: FrozenSurrogate,
+    table: ParameterTable,
+    records: Sequence[Record],
+    settings: InversionSettings,
+    *,
+    terms: Sequence[LossTerm] = (),
+    transform: type[Transform] = ScaledTransform,
+    solver: Solver | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    logger: Any = False,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Path | None = None,
+    ckpt_path: str | Path | None = None,
+) -> list[InversionResult]:
+    """Invert the parameters of several sites at once, each as if it were alone.
+
+    The sites share one batch: every iteration simulates those that still run in one pass. Early stopping, which looks at one
+    number, is left out where there are several; solvers that know when they have converged stop each site by itself.
+
+    Args:
+        surrogate: The frozen surrogate.
+        table: The parameters, in the order of the surrogate's input.
+        records: What each site brings; either all or none have `select` days.
+        settings: How to invert.
+        terms: Loss terms beside misfit and prior.
+        transform: The map between the optimiser's coordinates and physical parameters.
+        solver: What moves the parameters; the one of ours that the settings name when omitted.
+        trainer: Arguments of Lightning's Trainer, passed on as they are.
+        logger: A Lightning logger, several, or False.
+        callbacks: Callbacks beside ours.
+        checkpoints: Folder for Lightning's checkpoints; none are written without it.
+        ckpt_path: Checkpoint to go on from.
+
+    Returns:
+        The result of each site.
+
+    Raises:
+        ConfigError: If settings contradict each other.
+        DivergenceError: If the loss of a site is not finite at its prior.
+    """
     if _converts_weights(trainer or {}):
         surrogate = copy.deepcopy(surrogate)  # the caller's own stays as it is
-    problem = build_problem(surrogate, table, forcing, fit, settings, terms, transform)
-    scored = None if select is None else _tensors(select, surrogate.spec.warmup_days)
-    place = surrogate.spec.output_names.index(settings.target_variable)
-    has_select = scored is not None and bool(scored[1][..., place].any())
-    monitor = choose_monitor(settings.early_stopping.monitor, has_select)
+    problem = build_problem(surrogate, table, records, settings, terms, transform)
+    select = _select(records, problem, settings)
+    monitor = choose_monitor(settings.early_stopping.monitor, select is not None)
     solver, why = _choose_solver(solver, settings, problem)
     start = time.perf_counter()
-    module, how = _module(problem, solver, settings, scored if has_select else None, resumes=ckpt_path is not None)
-    clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
-    best, history, divergence, finish = KeepBest(monitor), RecordHistory(clipping), StopOnDivergence(), StopWhenFinished()
-    stopping = build_early_stopping(settings.early_stopping, monitor)
-    own = [clipping, divergence, best, history, LogToTensorBoard(clipping), finish, stopping]
-    hooked = [c for c in own if c is not None] + list(callbacks)
+    module, how = _module(problem, solver, settings, select, resumes=ckpt_path is not None)
+    watch = _Watch.of(settings, monitor, len(records))
     driver = build_trainer(
         settings,
         trainer or {},
-        hooked,
+        [*watch.callbacks, *callbacks],
         logger,
         checkpoints,
         monitor,
@@ -137,64 +164,59 @@ def invert(
     with fitting(settings.cpu_threads):
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
-    theta = best.theta if best.theta is not None else module.theta.detach()
-    status, message = _outcome(driver, divergence, finish, driver.early_stopping_callback)
-    message = "; ".join(part for part in (message, how, why) if part)
-    return _result(module, theta.cpu(), status, message, history, best, clipping is not None, monitor, seconds)
+    return _results(module, driver, watch, [f"{h}; {why}" if h and why else h or why for h in how], monitor, seconds)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Our own callbacks of one fit."""
+
+    clipping: ClipToBounds | None
+    divergence: StopOnDivergence
+    best: KeepBest
+    history: RecordHistory
+    finish: StopWhenFinished
+    stopping: EarlyStopping | None
+
+    @classmethod
+    def of(cls, settings: InversionSettings, monitor: str, sites: int) -> _Watch:
+        clipping = ClipToBounds() if settings.clip_raw_params.enabled else None
+        stopping = build_early_stopping(settings.early_stopping, monitor) if sites == 1 else None
+        return cls(clipping, StopOnDivergence(), KeepBest(monitor), RecordHistory(clipping), StopWhenFinished(), stopping)
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """In the order in which they act."""
+        each = [
+            self.clipping,
+            self.divergence,
+            self.best,
+            self.history,
+            LogToTensorBoard(self.clipping),
+            self.finish,
+            self.stopping,
+        ]
+        return [callback for callback in each if callback is not None]
+
+
+def _select(records: Sequence[Record], problem: InversionProblem, settings: InversionSettings) -> tuple[Tensor, Tensor] | None:
+    """Return the observed fluxes of the `select` days and their mask, (S, T, V), or None where there are none of the target."""
+    observations = [record.select for record in records if record.select is not None]
+    if not observations:
+        return None
+    if len(observations) < len(records):
+        raise ConfigError(
+            f"{len(observations)} of {len(records)} sites have `select` days. Fit those without in a batch of their own."
+        )
+    spec = problem.surrogate.spec
+    observed, mask = stack_observed(observations, problem.observed.shape[1], spec.warmup_days)
+    return (observed, mask) if bool(mask[..., spec.output_names.index(settings.target_variable)].any(1).all()) else None
 
 
 def _converts_weights(arguments: Mapping[str, Any]) -> bool:
     """Say whether the Trainer's precision changes the type of the module itself, as `64-true` does and `bf16-mixed` does not."""
     precision = str(arguments.get("precision") or "32-true")
     return not precision.startswith("32") and not precision.endswith("mixed")
-
-
-def build_problem(
-    surrogate: FrozenSurrogate,
-    table: ParameterTable,
-    forcing: Forcing,
-    fit: Observations,
-    settings: InversionSettings,
-    terms: Sequence[LossTerm] = (),
-    transform: type[Transform] = ScaledTransform,
-) -> InversionProblem:
-    """Join surrogate, parameters, forcing, observed days and terms into the problem that solvers see.
-
-    The arguments are those of :func:`invert`. Days of the surrogate's warm-up are taken out of the mask.
-
-    Raises:
-        ConfigError: If the target is not an output of the surrogate, or no observed day is left.
-    """
-    target, outputs = settings.target_variable, surrogate.spec.output_names
-    if target not in outputs:
-        raise ConfigError(f"`inversion.target_variable`: {target!r} is not an output of the surrogate.{suggest(target, outputs)}")
-    for name in settings.output_weights or ():
-        if name not in outputs:
-            raise ConfigError(f"`inversion.output_weights`: {name!r} is not an output of the surrogate.{suggest(name, outputs)}")
-    dtype = torch.get_default_dtype()
-    space = ParameterSpace(table, transform(surrogate.static_scaler, copy.deepcopy(table.bounds).to(dtype)))
-    observed, mask = _tensors(fit, surrogate.spec.warmup_days, settings.use_mask)
-    if not bool(mask[..., outputs.index(target)].any()):
-        raise ConfigError(
-            f"no observed day of {target!r} is left for the fit: the mask is empty after "
-            f"{surrogate.spec.warmup_days} warm-up days. Check the mask, the quality threshold and the split."
-        )
-    sigma = None if fit.sigma is None else torch.as_tensor(fit.sigma, dtype=dtype).unsqueeze(0)
-    return InversionProblem(
-        surrogate,
-        space,
-        _batched(forcing, dtype),
-        observed,
-        mask,
-        default_terms(settings, terms),
-        None if sigma is None else torch.where(mask, sigma, 1.0),
-        partial(
-            Simulator,
-            kernel=settings.kernel,
-            arithmetic=settings.arithmetic,
-            threads=settings.kernel_threads,
-        ),
-    )
 
 
 def _check_strategy(driver: Trainer) -> None:
@@ -245,9 +267,10 @@ def _module(
     settings: InversionSettings,
     select: tuple[Tensor, Tensor] | None,
     resumes: bool,
-) -> tuple[InversionModule, str]:
-    """Return the module at its start, and how that start was found."""
-    theta, how = problem.space.to_theta(problem.space.prior).unsqueeze(0), ""
+) -> tuple[InversionModule, list[str]]:
+    """Return the module at its start, and how the start of each member was found."""
+    members = len(problem.mask)
+    theta, how = problem.space.to_theta(problem.space.priors).expand(members, -1), [""] * members
     if solver.build is not None:
         return InversionModule(problem, theta, solver.build, settings.lr, settings.target_variable, select), how
     assert solver.build_over is not None
@@ -260,37 +283,24 @@ def _module(
 
     if not resumes:
         with computing(settings.cpu_threads):
-            starts = draw_starts(problem.space, settings.starts, torch.Generator().manual_seed(torch.initial_seed()))
-            theta, how = find_start(objective, build, starts, settings.target_variable, settings.coarse_start)
+            starts = draw_all_starts(problem.space, members, settings.starts, torch.initial_seed())
+            theta, how = find_starts(objective, build, starts, settings.target_variable, settings.coarse_start)
     target = settings.target_variable
     return InversionModule(problem, theta, lambda p, _: build(p, objective), settings.lr, target, select, objective), how
 
 
-def _tensors(observations: Observations, warmup_days: int, use_mask: bool = True) -> tuple[Tensor, Tensor]:
-    """Return values and the mask of the days that count, as (1, T, V)-dim tensors."""
-    values = torch.as_tensor(observations.values, dtype=torch.get_default_dtype()).unsqueeze(0)
-    mask = torch.tensor(observations.mask).unsqueeze(0) if use_mask else torch.isfinite(values)
-    mask[:, :warmup_days] = False
-    return values, mask
-
-
-def _batched(forcing: Forcing, dtype: torch.dtype) -> Forcing:
-    if isinstance(forcing, dict):
-        return {name: value.to(dtype).unsqueeze(0) for name, value in forcing.items()}
-    return forcing.to(dtype).unsqueeze(0)
-
-
-def _outcome(
-    driver: Trainer, divergence: StopOnDivergence, finish: StopWhenFinished, stopping: EarlyStopping | None
-) -> tuple[InversionStatus, str]:
-    """Say how the fit ended, as a status and the numbers behind it."""
-    step = driver.global_step
-    if divergence.reason is not None:
-        return InversionStatus.DIVERGED, f"{divergence.reason}; the best iterate before that is kept"
+def _outcome(module: InversionModule, driver: Trainer, watch: _Watch, member: int) -> tuple[InversionStatus, str]:
+    """Say how the fit of a member ended, as a status and the numbers behind it."""
+    step, reason = driver.global_step, watch.divergence.reasons.get(member)
+    if reason is not None:
+        return InversionStatus.DIVERGED, f"{reason}; the best iterate before that is kept"
     if driver.interrupted:
         return InversionStatus.INTERRUPTED, f"stopped by the user after {step} iterations"
-    if finish.reason is not None:
-        return InversionStatus.CONVERGED if finish.converged else InversionStatus.STOPPED, finish.reason
+    solver = module.optimizers(use_pl_optimizer=False)
+    if isinstance(solver, BoundedSolver) and not bool(solver.running[member]):
+        state, sentence = solver.describe(member)
+        return InversionStatus.CONVERGED if state.verb == "converged" else InversionStatus.STOPPED, sentence
+    stopping = driver.early_stopping_callback
     if stopping is not None and stopping.stopped_epoch > 0:
         return InversionStatus.EARLY_STOPPED, (
             f"{WATCHED.get(stopping.monitor, stopping.monitor)} did not fall for {stopping.patience} epochs; "
@@ -302,50 +312,65 @@ def _outcome(
 
 
 @torch.no_grad()
-def _result(
-    module: InversionModule,
-    theta: Tensor,
-    status: InversionStatus,
-    message: str,
-    history: RecordHistory,
-    best: KeepBest,
-    clips: bool,
-    monitor: str,
-    seconds: float,
-) -> InversionResult:
-    """Evaluate prior and optimum once more, on the CPU, and collect what was found."""
-    problem = module.problem.cpu()
+def _results(
+    module: InversionModule, driver: Trainer, watch: _Watch, how: Sequence[str], monitor: str, seconds: float
+) -> list[InversionResult]:
+    """Evaluate priors and optima once more, on the CPU, and collect what was found of each member."""
+    problem, best = module.problem.cpu(), watch.best
     space, table = problem.space, problem.space.table
-    member = 0 if best.value is None else int(best.value.argmin())
-    theta = theta[member : member + 1].to(space.prior.dtype)
-    before, after = problem(space.to_theta(space.prior).unsqueeze(0)), problem(theta)
-    physical = space.to_physical(theta)[0].double()
-    if clips:  # float32 may stand a last bit outside
+    theta = (best.theta if best.theta is not None else module.theta.detach()).cpu().to(space.prior.dtype)
+    before, after = problem(space.to_theta(space.priors).expand_as(theta)), problem(theta)
+    physical = space.to_physical(theta).double()
+    if watch.clipping is not None:  # float32 may stand a last bit outside
         physical = table.bounds.clip(physical)
-    frame = history.frame()
-    return InversionResult(
-        status=status,
-        message=message,
-        table=table,
-        optimum=torch.where(table.fixed, table.prior, physical),
-        optimum_scaled=after.evaluation.scaled[0].double(),
-        prior_scaled=before.evaluation.scaled[0].double(),
-        simulated_prior=before.evaluation.simulated[0].double().numpy(),
-        simulated_optimum=after.evaluation.simulated[0].double().numpy(),
-        loss_prior=_numbers(before),
-        loss_optimum=_numbers(after),
-        history=frame,
-        iterations=len(frame),
-        best_iteration=int(best.iteration[member]) if best.iteration is not None else len(frame),
-        monitor=METRICS[monitor],
-        seconds=seconds,
-        target=module.target,
-    )
+    priors = space.priors.double() if space.prior.dim() == 2 else table.prior.unsqueeze(0)
+    results = []
+    for i, length in enumerate(_lengths(problem)):
+        status, message = _outcome(module, driver, watch, i)
+        history = watch.history.frame(i)
+        steps = _steps(module, i, len(history))
+        own = replace(table, prior=priors[i if len(priors) > 1 else 0])
+        results.append(
+            InversionResult(
+                status=status,
+                message="; ".join(part for part in (message, how[i]) if part),
+                table=own,
+                optimum=torch.where(own.fixed, own.prior, physical[i]),
+                optimum_scaled=after.evaluation.scaled[i].double(),
+                prior_scaled=before.evaluation.scaled[i].double(),
+                simulated_prior=before.evaluation.simulated[i, :length].double().numpy(),
+                simulated_optimum=after.evaluation.simulated[i, :length].double().numpy(),
+                loss_prior=_numbers(before, i),
+                loss_optimum=_numbers(after, i),
+                history=history.iloc[:steps],
+                iterations=steps,
+                best_iteration=int(best.iteration[i]) if best.iteration is not None else steps,
+                monitor=METRICS[monitor],
+                seconds=seconds / len(theta),
+                target=module.target,
+            )
+        )
+    return results
 
 
-def _numbers(loss: Loss) -> dict[str, float]:
+def _lengths(problem: InversionProblem) -> list[int]:
+    """Return the length of each member's record."""
+    days = problem.days * torch.arange(1, problem.days.shape[1] + 1)
+    lengths: list[int] = days.amax(-1).expand(len(problem.mask)).tolist()
+    return lengths
+
+
+def _steps(module: InversionModule, member: int, iterations: int) -> int:
+    """Return how many iterations a member took part in: one that has finished waits for the others."""
+    solver = module.optimizers(use_pl_optimizer=False)
+    if not isinstance(solver, BoundedSolver) or bool(solver.running[member]):
+        return iterations
+    return min(iterations, int(solver.steps[member]) + 1)
+
+
+def _numbers(loss: Loss, member: int) -> dict[str, float]:
     return {
-        "loss/total": loss.total.item(),
-        **{f"loss/{name}": value.item() for name, value in loss.terms.items()},
-        **{f"weighted/{name}": value.item() for name, value in loss.weighted.items()},
+        "loss/total": loss.total[member].item(),
+        **{f"loss/{name}": value[member].item() for name, value in loss.terms.items()},
+        **{f"weighted/{name}": value[member].item() for name, value in loss.weighted.items()},
     }

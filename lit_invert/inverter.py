@@ -16,9 +16,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from .assembly import default_terms
 from .driving import without_banners
 from .errors import ConfigError, ShapeError, suggest
-from .inversion import default_terms, invert
+from .inversion import invert
 from .losses import LossTerm, Misfit
 from .losses.base import Evaluation
 from .observations import Observations
@@ -163,7 +164,8 @@ class StaticParameterInverter:
             scaled=nothing, physical=nothing, simulated=simulated,
             observed=torch.as_tensor(np.where(mask, observed, 0.0)).to(simulated).unsqueeze(0),
             mask=torch.as_tensor(mask, device=simulated.device).unsqueeze(0),
-            sigma=None, forcing=nothing, parameters=(), lower=nothing, upper=nothing,
+            sigma=None, forcing=nothing, days=torch.ones(simulated.shape[:2], dtype=torch.bool), parameters=(),
+            lower=nothing, upper=nothing,
             prior_scaled=nothing, prior_sd_scaled=nothing, outputs=self.output_names, drivers=(),
         )  # fmt: skip
         value: Tensor = misfit(evaluation).squeeze(0)

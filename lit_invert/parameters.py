@@ -8,6 +8,7 @@ A table is a CSV file with one row a parameter. Columns (synonyms in brackets): 
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 from collections.abc import Iterable, Sequence
@@ -124,6 +125,7 @@ class ParameterSpace(nn.Module):
     Args:
         table: The parameters, in the order of the surrogate's input.
         transform: The map between theta and physical values, built on the same bounds.
+        prior: Priors of B members, (B, P), in the table's units, where each has its own; the table's serves all when omitted.
     """
 
     prior: Tensor
@@ -131,11 +133,11 @@ class ParameterSpace(nn.Module):
     _fixed: Tensor
     _prior_theta: Tensor
 
-    def __init__(self, table: ParameterTable, transform: Transform) -> None:
+    def __init__(self, table: ParameterTable, transform: Transform, prior: Tensor | None = None) -> None:
         super().__init__()
         self.table, self.transform = table, transform
         dtype = transform.scaler.mean.dtype
-        self.register_buffer("prior", table.prior.to(dtype), persistent=False)
+        self.register_buffer("prior", (table.prior if prior is None else prior).to(dtype), persistent=False)
         self.register_buffer("_fixed", table.fixed.clone(), persistent=False)
         self.register_buffer("_prior_theta", transform.to_theta(self.prior), persistent=False)
         scaler = transform.scaler
@@ -153,11 +155,30 @@ class ParameterSpace(nn.Module):
         """Bounds in physical space."""
         return self.transform.bounds
 
+    def rows(self, members: Tensor | None) -> ParameterSpace:
+        """Return the space of some members, (b,), where each has a prior of its own; otherwise the same."""
+        if members is None or self.prior.dim() == 1:
+            return self
+        view = copy.copy(self)
+        own = ("prior", "prior_sd_scaled", "_prior_theta")
+        view._buffers = {
+            name: value[members] if name in own and value is not None else value for name, value in self._buffers.items()
+        }
+        return view
+
+    @property
+    def priors(self) -> Tensor:
+        """Priors of the members, (1 or B, P), in the table's units."""
+        return self.prior if self.prior.dim() == 2 else self.prior.unsqueeze(0)
+
     def to_physical(self, theta: Tensor) -> Tensor:
         """Map theta (..., P) to physical values."""
+        return self._to_physical(theta, self._prior_theta, self.prior)
+
+    def _to_physical(self, theta: Tensor, prior_theta: Tensor, prior: Tensor) -> Tensor:
         # Before the transform as well: a fixed parameter may be the bound of a free one.
-        physical = self.transform.to_physical(torch.where(self._fixed, self._prior_theta, theta))
-        return torch.where(self._fixed, self.prior, physical)
+        physical = self.transform.to_physical(torch.where(self._fixed, prior_theta, theta))
+        return torch.where(self._fixed, prior, physical)
 
     def to_theta(self, physical: Tensor) -> Tensor:
         """Map physical values (..., P) to theta."""
@@ -172,11 +193,13 @@ class ParameterSpace(nn.Module):
             physical = scaled * slope[:, None]
         else:
 
-            def both(theta: Tensor) -> tuple[Tensor, Tensor]:
-                physical = self.to_physical(theta)
+            def both(theta: Tensor, *prior: Tensor) -> tuple[Tensor, Tensor]:
+                physical = self._to_physical(theta, *prior)
                 return physical, self.scaler.to_scaled(physical)
 
-            physical, scaled = (j[..., free].transpose(1, 2) for j in torch.func.vmap(torch.func.jacfwd(both))(theta))
+            priors = (self._prior_theta.expand_as(theta), self.prior.expand_as(theta))
+            jacobians = torch.func.vmap(torch.func.jacfwd(both))(theta, *priors)
+            physical, scaled = (j[..., free].transpose(1, 2) for j in jacobians)
         return ParameterTangents(free, physical, scaled, *self.bounds.push(physical))
 
     def theta_bounds(self, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,8 @@ class InversionProblem(nn.Module):
         mask: A boolean tensor of the same shape, true on the days of the `fit` role.
         terms: Loss terms with unique names.
         sigma: Standard deviation of each observation, same shape [gC m-2 d-1].
+        days: True on days that count, a boolean (1 or B, T)-dim tensor: not in the warm-up, not beyond a shorter record; every day
+            when omitted.
         build_simulator: From surrogate and forcing to the simulator; the one that runs no kernel when omitted.
 
     Raises:
@@ -59,6 +61,7 @@ class InversionProblem(nn.Module):
     observed: Tensor
     mask: Tensor
     sigma: Tensor | None
+    days: Tensor
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class InversionProblem(nn.Module):
         terms: Sequence[LossTerm],
         sigma: Tensor | None = None,
         build_simulator: Callable[[FrozenSurrogate, Forcing], Simulator] = Simulator,
+        days: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.space = space
@@ -82,6 +86,7 @@ class InversionProblem(nn.Module):
         self.register_buffer("observed", torch.where(mask, observed, 0.0), persistent=False)
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("sigma", sigma, persistent=False)
+        self.register_buffer("days", mask.new_ones(1, mask.shape[1]) if days is None else days, persistent=False)
 
     @property
     def surrogate(self) -> FrozenSurrogate:
@@ -93,11 +98,18 @@ class InversionProblem(nn.Module):
         """Drivers in physical units."""
         return self._forcing.value
 
-    def first(self, days: int) -> InversionProblem:
-        """Return the problem of the first days alone; surrogate, space and terms are shared."""
+    def first(self, days: int | Sequence[int]) -> InversionProblem:
+        """Return the problem of the first days alone, of each member's own where several numbers are given.
+
+        Surrogate, space and terms are shared.
+        """
+        most = days if isinstance(days, int) else max(days)
         shorter = copy.copy(self)
-        shorter._modules = {**self._modules, "simulator": self.simulator.first(days), "_forcing": self._forcing.first(days)}
-        shorter._buffers = {name: None if value is None else value[:, :days] for name, value in self._buffers.items()}
+        shorter._modules = {**self._modules, "simulator": self.simulator.first(most), "_forcing": self._forcing.first(most)}
+        shorter._buffers = {name: None if value is None else value[:, :most] for name, value in self._buffers.items()}
+        if not isinstance(days, int):
+            own = torch.arange(most, device=self.mask.device) < torch.tensor(days, device=self.mask.device)[:, None]
+            shorter.days, shorter.mask = shorter.days & own, shorter.mask & own[..., None]
         return shorter
 
     def simulate(self, theta: Tensor) -> Tensor:
@@ -109,7 +121,10 @@ class InversionProblem(nn.Module):
         Returns:
             A (B, T, V)-dim tensor [gC m-2 d-1].
         """
-        return self._simulate(self.space.scaler.to_scaled(self.space.to_physical(theta)))
+        return self._simulate(self._scale(self.space.to_physical(theta)))
+
+    def _scale(self, physical: Tensor) -> Tensor:
+        return self.space.scaler.to_scaled(physical)
 
     def _simulate(self, scaled: Tensor, members: Tensor | None = None) -> Tensor:
         simulated: Tensor = self.simulator(scaled, members)
@@ -130,8 +145,8 @@ class InversionProblem(nn.Module):
             theta: A (B, P)-dim tensor.
             members: Which members of the problem these are, (B,); None: all, in order.
         """
-        physical = self.space.to_physical(theta)
-        scaled = self.space.scaler.to_scaled(physical)
+        physical = self.space.rows(members).to_physical(theta)
+        scaled = self._scale(physical)
         return self._evaluation(physical, scaled, self._simulate(scaled, members), members)
 
     def push(self, theta: Tensor, members: Tensor | None = None) -> tuple[Evaluation, Tangent, Tensor]:
@@ -144,16 +159,16 @@ class InversionProblem(nn.Module):
         Returns:
             The evaluation, its K tangents, and the places of the K free components.
         """
-        theta = theta.detach()
-        physical, directions = self.space.to_physical(theta), self.space.push(theta)
-        scaled = self.space.scaler.to_scaled(physical)
+        theta, space = theta.detach(), self.space.rows(members)
+        physical, directions = space.to_physical(theta), space.push(theta)
+        scaled = self._scale(physical)
         simulated, pushed = self.simulator.push(scaled, directions.scaled, members)
         self._check_length(simulated)
         tangent = Tangent(directions.scaled, directions.physical, directions.lower, directions.upper, pushed)
         return self._evaluation(physical, scaled, simulated, members), tangent, directions.free
 
     def _evaluation(self, physical: Tensor, scaled: Tensor, simulated: Tensor, members: Tensor | None) -> Evaluation:
-        space = self.space
+        space = self.space.rows(members)
         lower, upper = space.bounds.resolve(physical)
         return Evaluation(
             scaled=scaled,
@@ -163,13 +178,15 @@ class InversionProblem(nn.Module):
             mask=rows_of(self.mask, members),
             sigma=None if self.sigma is None else rows_of(self.sigma, members),
             forcing=self._forcing.rows(members),
+            days=rows_of(self.days, members),
             parameters=space.table.names,
             lower=lower,
             upper=upper,
-            prior_scaled=space.scaler.to_scaled(space.prior),
+            prior_scaled=self._scale(space.prior),
             prior_sd_scaled=space.prior_sd_scaled,
             outputs=self.surrogate.spec.output_names,
             drivers=tuple(v.name for v in self.surrogate.spec.drivers),
+            members=members,
         )
 
     def forward(self, theta: Tensor, members: Tensor | None = None) -> Loss:

@@ -8,7 +8,7 @@ Since J is at hand, no gradient needs a backward pass through the surrogate.
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from .objective import Linearization
 from .problem import InversionProblem, Loss
 
 Value = TypeVar("Value")
+#: Fields of an evaluation that theta moves.
+_MOVING = ("scaled", "physical", "simulated", "lower", "upper")
 
 
 class ProblemObjective:
@@ -26,25 +28,42 @@ class ProblemObjective:
     Args:
         problem: The problem.
         is_bounded: Whether the parameters must stay inside the table's bounds.
+        rows: Which member of the problem each member here is, (B,), where some are left out or stand several times.
     """
 
-    def __init__(self, problem: InversionProblem, is_bounded: bool = True) -> None:
-        self.problem, self.is_bounded = problem, is_bounded
+    def __init__(self, problem: InversionProblem, is_bounded: bool = True, rows: Tensor | None = None) -> None:
+        self.problem, self.is_bounded, self._rows = problem, is_bounded, rows
         self._gradient: _Last[tuple[Tensor, Tensor]] = _Last()
         self._linearization: _Last[Linearization] = _Last()
-        self._loss: _Last[Loss] = _Last()
+        self._known: _Known = _Known()
+
+    def repeated(self, members: int, times: int) -> ProblemObjective:
+        """Return the objective of each of its members so many times in a row: several starts of each site."""
+        if times == 1:
+            return self
+        rows = torch.arange(members, device=self.problem.mask.device) if self._rows is None else self._rows
+        if len(self.problem.mask) == 1 and len(self.problem.space.priors) == 1:
+            rows = torch.zeros_like(rows)
+        return ProblemObjective(self.problem, self.is_bounded, rows.repeat_interleave(times))
+
+    def _rows_of(self, members: Tensor | None) -> Tensor | None:
+        return members if self._rows is None else self._rows if members is None else self._rows[members]
 
     @torch.no_grad()
     def loss(self, theta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return the loss of each member, (b,)."""
-        total: Tensor = self.problem(theta, members).total
+        total: Tensor = self.problem(theta, self._rows_of(members)).total
         return total
 
     @torch.no_grad()
     def loss_at(self, theta: Tensor) -> Loss:
-        """Return the loss of all members term by term; free where a gradient or linearisation has just been asked for."""
-        known = self._loss.at(theta, None)
-        return self._loss.keep(theta, None, self.problem(theta)) if known is None else known
+        """Return the loss of all members term by term; only those are evaluated whose theta has moved since they last were."""
+        moved = self._known.moved(theta)
+        if moved is None:
+            return self._known.keep(theta, None, self.problem(theta, self._rows))
+        if len(moved):
+            self._known.keep(theta[moved], moved, self.problem(theta[moved], self._rows_of(moved)))
+        return self._known.loss
 
     def gradient(self, theta: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the loss, (b,), and its gradient, (b, P), by a backward pass."""
@@ -53,9 +72,9 @@ class ProblemObjective:
             return known
         leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
-            loss = self.problem(leaf, members)
+            loss = self.problem(leaf, self._rows_of(members))
             (gradient,) = torch.autograd.grad(loss.total.sum(), leaf)
-        self._loss.keep(theta, members, _detached(loss))
+        self._known.keep(theta, members, _detached(loss))
         return self._gradient.keep(theta, members, (loss.total.detach(), gradient))
 
     @torch.no_grad()
@@ -64,22 +83,23 @@ class ProblemObjective:
         known = self._linearization.at(theta, members)
         if known is not None:
             return known
-        evaluation, tangent, free = self.problem.push(theta, members)
+        evaluation, tangent, free = self.problem.push(theta, self._rows_of(members))
         loss = self.problem.loss_of(evaluation)
-        self._loss.keep(theta, members, loss)
+        self._known.keep(theta, members, loss)
         return self._linearization.keep(theta, members, self._assemble(theta, loss, tangent, free))
 
     def bounds(self, theta: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds in the coordinates of theta, (b, P) each."""
-        lower, upper = self.problem.space.theta_bounds(theta)
+        space = self.problem.space.rows(self._rows_of(members))
+        lower, upper = space.theta_bounds(theta)
         if self.is_bounded:
             return lower, upper
-        fixed = self.problem.space.fixed
+        fixed = space.fixed
         return torch.where(fixed, lower, -torch.inf), torch.where(fixed, upper, torch.inf)
 
     def project(self, theta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return theta clipped to the bounds in physical space."""
-        return self.problem.space.project(theta)[0] if self.is_bounded else theta
+        return self.problem.space.rows(self._rows_of(members)).project(theta)[0] if self.is_bounded else theta
 
     def _assemble(self, theta: Tensor, loss: Loss, tangent: Tangent, free: Tensor) -> Linearization:
         count = len(free)
@@ -116,6 +136,48 @@ class _Last(Generic[Value]):
     def keep(self, theta: Tensor, members: Tensor | None, value: Value) -> Value:
         self._asked, self._value = (theta.detach().clone(), None if members is None else members.clone()), value
         return value
+
+
+class _Known:
+    """The last loss of every member, and the theta that it belongs to."""
+
+    def __init__(self) -> None:
+        self._theta: Tensor | None = None
+        self._loss: Loss | None = None
+
+    @property
+    def loss(self) -> Loss:
+        assert self._loss is not None
+        return self._loss
+
+    def moved(self, theta: Tensor) -> Tensor | None:
+        """Return which members are elsewhere now, (b,), or None where nothing is known of all."""
+        known = self._theta
+        if known is None or known.shape != theta.shape or known.device != theta.device or known.dtype != theta.dtype:
+            return None
+        return (known != theta).any(-1).nonzero().flatten()
+
+    def keep(self, theta: Tensor, members: Tensor | None, loss: Loss) -> Loss:
+        if members is None:
+            self._theta, self._loss = theta.detach().clone(), loss
+        elif self._theta is not None and self._loss is not None:
+            self._theta, self._loss = self._theta.index_copy(0, members, theta.detach()), _replace_rows(self._loss, members, loss)
+        return loss
+
+
+def _replace_rows(old: Loss, members: Tensor, new: Loss) -> Loss:
+    """Return the losses of all members with those of some replaced."""
+
+    def mixed(before: Tensor, now: Tensor) -> Tensor:
+        return before.index_copy(0, members, now.to(before))
+
+    fields: dict[str, Any] = {name: mixed(getattr(old.evaluation, name), getattr(new.evaluation, name)) for name in _MOVING}
+    evaluation = replace(old.evaluation, **fields)
+    terms, weighted = (
+        {name: mixed(value, now[name]) for name, value in before.items()}
+        for before, now in ((old.terms, new.terms), (old.weighted, new.weighted))
+    )
+    return Loss(mixed(old.total, new.total), terms, weighted, evaluation)
 
 
 def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
@@ -157,7 +219,7 @@ def _spread(values: Tensor, theta: Tensor, free: Tensor) -> Tensor:
 def _detached(loss: Loss) -> Loss:
     evaluation = replace(
         loss.evaluation,
-        **{name: getattr(loss.evaluation, name).detach() for name in ("scaled", "physical", "simulated", "lower", "upper")},
+        **{name: getattr(loss.evaluation, name).detach() for name in _MOVING},
     )
     return Loss(
         loss.total.detach(),

@@ -2,7 +2,7 @@
 
 A long record says most of what it has to say in its first years, so the first steps are taken there, at a fraction of the price.
 Several starts run as one batch; after every few steps the worse half is dropped (successive halving), so that eight of them cost
-little more than two.
+little more than two. Many sites go the same way at once, each by its own days, its own halves and its own steps.
 
 Source:
     Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization, AISTATS, for halving.
@@ -37,34 +37,49 @@ def draw_starts(space: ParameterSpace, count: int, generator: Generator) -> Tens
     """Return the prior and draws from it, inside the bounds.
 
     Args:
-        space: Parameters and their spaces.
+        space: Parameters and their spaces, of one member.
         count: Number of starts.
         generator: Source of randomness, on the CPU.
 
     Returns:
         A (count, P)-dim tensor in the optimiser's coordinates; its first row is the prior.
     """
-    prior = space.scaler.to_scaled(space.prior)
+    (known,) = space.priors
+    prior = space.scaler.to_scaled(known)
     noise = torch.randn(count, len(prior), generator=generator, dtype=torch.float64).to(prior)
     noise[0] = 0.0
     noise[:, space.fixed] = 0.0
     physical = space.bounds.clip(space.scaler.to_physical(prior + noise * space.prior_sd_scaled))
-    physical[0] = space.prior
+    physical[0] = known
     return space.to_theta(physical)
 
 
-def coarse_days(problem: InversionProblem, target: str) -> int | None:
-    """Return how many days hold a first share of the target's observations.
+def draw_all_starts(space: ParameterSpace, sites: int, count: int, seed: int) -> Tensor:
+    """Return the starts of each site, (S, count, P): the same draws for all, so that no site's depend on its neighbours.
+
+    Args:
+        space: Parameters and their spaces, of one member or of S.
+        sites: Number of sites.
+        count: Number of starts of each.
+        seed: Seed of the draws.
+    """
+    each = [draw_starts(space.rows(torch.tensor([i])), count, Generator().manual_seed(seed)) for i in range(len(space.priors))]
+    return torch.stack(each).expand(sites, -1, -1)
+
+
+def coarse_days(problem: InversionProblem, target: str) -> list[int | None]:
+    """Return for each member how many days hold a first share of the target's observations.
 
     None where that would save too little, and where the surrogate cannot be run for fewer days: one of fixed length, or of windows.
     """
-    spec = problem.surrogate.spec
+    spec, mask = problem.surrogate.spec, problem.mask[..., problem.surrogate.spec.output_names.index(target)]
     if spec.fixed_length is not None or isinstance(problem.forcing, dict):
-        return None
-    observed = problem.mask[..., spec.output_names.index(target)].any(0).cumsum(0)
-    enough = max(1, math.ceil(COARSE_SHARE * observed[-1].item()))
-    days = max(COARSE_DAYS, int((observed >= enough).nonzero()[0]) + 1)
-    return days if 2 * days <= len(observed) else None
+        return [None] * len(mask)
+    observed = mask.cumsum(-1)
+    enough = (COARSE_SHARE * observed[:, -1]).ceil().clamp_min(1)
+    days = ((observed >= enough[:, None]).to(torch.uint8).argmax(-1) + 1).clamp_min(max(COARSE_DAYS, spec.shortest_run))
+    lengths = (problem.days * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(-1).expand(len(mask))
+    return [first if 2 * first <= length else None for first, length in zip(days.tolist(), lengths.tolist(), strict=True)]
 
 
 def find_start(
@@ -75,30 +90,65 @@ def find_start(
     Args:
         objective: The whole problem.
         build: The solver.
-        theta: Places to start from, (S, P), of which halving leaves one.
+        theta: Places to start from, (N, P), of which halving leaves one.
         target: The flux that is fitted.
         coarse: Whether the first steps are taken on the first years alone, where the record is long enough.
 
     Returns:
         Theta, (1, P), and how it was found, in words; empty where it was given.
     """
-    problem = objective.problem
-    days = coarse_days(problem, target) if coarse else None
-    first = ProblemObjective(problem if days is None else problem.first(days), objective.is_bounded)
-    how = []
-    if len(theta) > 1:
-        how.append(f"best of {len(theta)} starts")
-        finite = first.loss(theta).isfinite()
-        finite[0] = True  # if the prior's is not, the solver says so
-        theta = halve(first, theta[finite], build)
-    if days is not None:
-        theta, steps = descend(first, theta, build)
+    found, how = find_starts(objective, build, theta.unsqueeze(0), target, coarse)
+    return found, how[0]
+
+
+def find_starts(
+    objective: ProblemObjective, build: BuildSolver, theta: Tensor, target: str = "nep", coarse: bool = True
+) -> tuple[Tensor, list[str]]:
+    """Find where the fits of S sites start, each as if it were alone.
+
+    Args:
+        objective: The problem of all sites.
+        build: The solver.
+        theta: Places to start from, (S, N, P); the first of each site is its prior.
+        target: The flux that is fitted.
+        coarse: Whether the first steps are taken on the first years alone, where a record is long enough.
+
+    Returns:
+        Theta, (S, P), and how each was found, in words; empty where it was given.
+    """
+    problem, sites = objective.problem, theta.shape[0]
+    days = coarse_days(problem, target) if coarse else [None]
+    days = days if len(days) == sites else days * sites
+    found, how = theta[:, 0].clone(), [""] * sites
+    for is_coarse in (True, False):
+        chosen = [i for i in range(sites) if (days[i] is not None) == is_coarse]
+        if not chosen or not (is_coarse or theta.shape[1] > 1):
+            continue
+        first = problem
+        if is_coarse:
+            known = [own for own in days if own is not None]
+            first = problem.first([own or min(known) for own in days[: len(problem.mask)]])
+        rows = torch.tensor(chosen, device=theta.device)
+        few = ProblemObjective(first, objective.is_bounded, None if len(chosen) == sites else rows)
+        best = halve(few, theta[rows], build)
+        steps = None
+        if is_coarse:
+            best, steps = descend(few, best, build)
+        found[rows] = best
+        for place, i in enumerate(chosen):
+            how[i] = _in_words(theta.shape[1], None if steps is None else steps[place], days[i])
+    return found, how
+
+
+def _in_words(starts: int, steps: int | None, days: int | None) -> str:
+    how = [f"best of {starts} starts"] if starts > 1 else []
+    if steps is not None:
         how.append(f"{steps} steps on the first {days} days before")
-    return theta, ", ".join(how)
+    return ", ".join(how)
 
 
-def descend(objective: Objective, theta: Tensor, build: BuildSolver) -> tuple[Tensor, int]:
-    """Step as long as a step gains much.
+def descend(objective: Objective, theta: Tensor, build: BuildSolver) -> tuple[Tensor, list[int]]:
+    """Step each member as long as a step gains it much.
 
     Args:
         objective: The coarse problem.
@@ -106,33 +156,38 @@ def descend(objective: Objective, theta: Tensor, build: BuildSolver) -> tuple[Te
         build: The solver.
 
     Returns:
-        Where it led, (B, P), and the number of steps.
+        Where it led, (B, P), and the number of steps of each.
     """
     parameter = nn.Parameter(theta.clone())
     solver = build([parameter], objective)
-    before = torch.full(theta.shape[:1], math.inf, dtype=torch.float64)
+    before = torch.full(theta.shape[:1], math.inf, dtype=torch.float64, device=theta.device)
     for _ in range(COARSE_STEPS):
         solver.step()
         loss = solver.loss
-        if solver.finished or bool((before - loss <= COARSE_TOLERANCE * loss.abs()).all()):
+        solver.leave(before - loss <= COARSE_TOLERANCE * loss.abs())
+        if solver.finished:
             break
         before = loss
-    return parameter.detach(), solver.iterations
+    return parameter.detach(), solver.steps.tolist()
 
 
-def halve(objective: Objective, theta: Tensor, build: BuildSolver) -> Tensor:
-    """Drop the worse half of the starts after every few steps until one is left.
+def halve(objective: ProblemObjective, theta: Tensor, build: BuildSolver) -> Tensor:
+    """Drop the worse half of each site's starts after every few steps until one is left.
 
     Args:
-        objective: A problem whose members share observations and forcing.
-        theta: Starts, a (S, P)-dim tensor.
+        objective: The problem of S sites.
+        theta: Starts of each, a (S, N, P)-dim tensor; the first is used in place of one whose loss is not finite.
         build: The solver.
 
     Returns:
-        The start that is left, where its steps have led it, (1, P).
+        The start of each site that is left, where its steps have led it, (S, P).
     """
-    while len(theta) > 1:
-        found = minimize(objective, theta, build, max_iters=STEPS_A_ROUND)
-        order = found.loss.argsort()  # NaN is last
-        theta = found.theta[order[: (len(theta) + 1) // 2]]
-    return theta
+    sites, count, _ = theta.shape
+    if count > 1:
+        finite = objective.repeated(sites, count).loss(theta.flatten(0, 1)).isfinite().unflatten(0, (sites, count))
+        theta = torch.where(finite[..., None], theta, theta[:, :1])  # if the prior's is not, the solver says so
+    while (count := theta.shape[1]) > 1:
+        found = minimize(objective.repeated(sites, count), theta.flatten(0, 1), build, max_iters=STEPS_A_ROUND)
+        order = found.loss.unflatten(0, (sites, count)).argsort(1)[:, : (count + 1) // 2]  # NaN is last
+        theta = found.theta.unflatten(0, (sites, count)).take_along_dim(order[..., None], 1)
+    return theta.squeeze(1)

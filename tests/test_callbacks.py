@@ -8,8 +8,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from lit_invert.assembly import Record, build_problem
 from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard, StopOnDivergence
-from lit_invert.inversion import build_problem, invert
+from lit_invert.inversion import invert
 from lit_invert.module import InversionModule
 from lit_invert.settings import InversionSettings, StopSettings
 from lit_invert.solvers import SOLVERS
@@ -18,7 +19,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 def make_module(twin, theta):
-    problem = build_problem(twin.surrogate, twin.table, twin.forcing, twin.fit, InversionSettings())
+    problem = build_problem(twin.surrogate, twin.table, [Record(twin.forcing, twin.fit)], InversionSettings())
     return InversionModule(problem, torch.as_tensor(theta, dtype=torch.float32), SOLVERS[0].build, 0.1)
 
 
@@ -81,7 +82,7 @@ def test_an_overflow_that_the_gradient_scaler_mends_is_no_divergence(twin):
     module.last_loss, module.theta.grad = module.problem(module.theta), torch.full((1, 3), torch.inf)
     trainer = SimpleNamespace(global_step=0, should_stop=False, precision_plugin=SimpleNamespace(scaler=object()))
     stop.on_before_optimizer_step(trainer, module, None)
-    assert stop.reason is None
+    assert stop.reasons == {}
     assert not trainer.should_stop
 
 

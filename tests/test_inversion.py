@@ -10,10 +10,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.profilers import SimpleProfiler
 
+from lit_invert.assembly import Record, build_problem, default_terms
 from lit_invert.driving import REDRAWS, build_trainer
 from lit_invert.errors import ConfigError, DivergenceError, SurrogateError
 from lit_invert.extensions import Solver
-from lit_invert.inversion import build_problem, default_terms, invert
+from lit_invert.inversion import invert
 from lit_invert.losses import Boundary, LossTerm, Misfit
 from lit_invert.observations import Observations
 from lit_invert.results import InversionStatus
@@ -36,7 +37,7 @@ def run(twin, chosen=None, **changes):
 
 def ridge(twin, weight):
     """Minimise the mean square plus weight |z|^2 in closed form: the toy's NEP is linear in its scaled parameters z."""
-    problem = build_problem(twin.surrogate, twin.table, twin.forcing, twin.fit, settings())
+    problem = build_problem(twin.surrogate, twin.table, [Record(twin.forcing, twin.fit)], settings())
     days = twin.fit.mask[:, 2]
 
     def nep(z):
@@ -97,7 +98,7 @@ def test_the_optimum_stays_inside_the_bounds_and_final_loss_belongs_to_it(twin):
     twin.table.bounds.upper[:] = 2.2  # the truth has a parameter above it
     result = run(twin)
     assert float(result.optimum.max()) == 2.2
-    problem = build_problem(twin.surrogate, twin.table, twin.forcing, twin.fit, settings())
+    problem = build_problem(twin.surrogate, twin.table, [Record(twin.forcing, twin.fit)], settings())
     again = problem(problem.space.to_theta(result.optimum.float())[None]).total.item()
     assert again == pytest.approx(result.loss_optimum["loss/total"], rel=1e-5)
 
@@ -427,14 +428,14 @@ def test_warm_up_days_never_count(twin):
     surrogate = type(twin.surrogate)(
         twin.surrogate.network, type(twin.surrogate.spec)(**{**vars(twin.surrogate.spec), "warmup_days": 30})
     )
-    problem = build_problem(surrogate, twin.table, twin.forcing, twin.fit, settings())
+    problem = build_problem(surrogate, twin.table, [Record(twin.forcing, twin.fit)], settings())
     assert not bool(problem.mask[:, :30].any())
     assert bool(problem.mask[:, 30:].any())
 
 
 def test_use_mask_false_counts_every_day_with_a_value(twin):
     twin.fit.mask[::2] = False
-    problem = build_problem(twin.surrogate, twin.table, twin.forcing, twin.fit, settings(use_mask=False))
+    problem = build_problem(twin.surrogate, twin.table, [Record(twin.forcing, twin.fit)], settings(use_mask=False))
     assert int(problem.mask[..., 2].sum()) == int(np.isfinite(twin.fit.values[:, 2]).sum())
 
 

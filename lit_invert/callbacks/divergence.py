@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from ..errors import DivergenceError
 from ..module import InversionModule
+from ..problem import Loss
 
 
 class StopOnDivergence(Callback):
-    """Stop the fit, and say at which iteration and by which term, when the loss or its gradient is not finite.
+    """Keep members where they are from the iteration on in which their loss or its gradient is not finite; stop when all are.
 
-    The best iterate before that stays. A loss that is not finite at the start has no such iterate, so it is an error.
+    The best iterate before that stays, and `reasons` says at which iteration it was, and by which term. A loss that is not finite
+    at the start has no such iterate, so it is an error.
     """
 
     def __init__(self) -> None:
-        #: What was not finite, and when; None while all is well.
-        self.reason: str | None = None
+        #: What was not finite, and when, of each member of which something was not.
+        self.reasons: dict[int, str] = {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Look at the loss and the gradient before they move theta.
@@ -31,22 +33,33 @@ class StopOnDivergence(Callback):
         """
         assert isinstance(pl_module, InversionModule)
         gradient, loss = pl_module.theta.grad, pl_module.last_loss
-        if gradient is None or loss is None or self.reason is not None:
+        if gradient is None or loss is None or len(self.reasons) == len(gradient):
             return
-        if math.isfinite((loss.total.detach().sum() + gradient.sum()).item()):
+        finite = (loss.total.detach().to(gradient) + gradient.sum(-1)).isfinite()
+        if bool(finite.all()):
             return
         is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         if is_scaled and bool(torch.isfinite(loss.total).all()):
             return  # with `precision: 16-mixed` the scaler skips this step and lowers its scale
         step = trainer.global_step
-        bad = [name for name, value in loss.terms.items() if not bool(torch.isfinite(value).all())]
-        what = f"loss term {', '.join(map(repr, bad))}" if bad else "the gradient of the loss"
-        self.reason = f"{what} was not finite at iteration {step}"
+        for member in (~finite).nonzero().flatten().tolist():
+            self.reasons.setdefault(member, f"{_blame(loss, member)} was not finite at iteration {step}")
         if step == 0:
             raise DivergenceError(
-                f"{self.reason}, at the start. Check the prior, the forcing and the terms; "
+                f"{next(iter(self.reasons.values()))}, at the start. Check the prior, the forcing and the terms; "
                 "`trainer.detect_anomaly: true` names the operation.",
                 step,
             )
-        pl_module.theta.grad = None  # leave theta where it was last finite; zeros would let momentum go on
-        trainer.should_stop = True
+        if len(self.reasons) == len(gradient):
+            pl_module.theta.grad = None  # leave theta where it was last finite; zeros would let momentum go on
+            trainer.should_stop = True
+        else:
+            pl_module.theta.grad = torch.where(finite[:, None], gradient, 0.0)
+
+
+def _blame(loss: Loss, member: int) -> str:
+    def is_bad(value: Tensor) -> bool:
+        return not bool(value.expand_as(loss.total)[member].isfinite())
+
+    bad = [name for name, value in loss.terms.items() if is_bad(value)]
+    return f"loss term {', '.join(map(repr, bad))}" if bad else "the gradient of the loss"

@@ -17,7 +17,7 @@ from .clipping import ClipToBounds
 class RecordHistory(Callback):
     """One row an iteration: total, terms, weighted terms, gradient norm, share clipped, and the `select` RMSE after each epoch.
 
-    Numbers stay on the device until the end, so that recording never waits for it. A batch of members is recorded as its mean.
+    Each member of a batch has a history of its own. Numbers stay on the device until the end, so that recording never waits for it.
 
     Args:
         clipping: The callback that clips, if any.
@@ -27,15 +27,16 @@ class RecordHistory(Callback):
         self._clipping = clipping
         self._columns: list[str] = []
         self._rows: list[Tensor] = []
-        self._earlier = pd.DataFrame()
-        self._select: dict[int, float] = {}
+        self._earlier_columns: list[str] = []
+        self._earlier = torch.empty(0, 0, 0, dtype=torch.float64)
+        self._select: dict[int, Tensor] = {}
         self._gradient_norm: Tensor | None = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Keep the norm of the gradient."""
         assert isinstance(pl_module, InversionModule)
         gradient = pl_module.theta.grad
-        self._gradient_norm = None if gradient is None else gradient.norm()
+        self._gradient_norm = None if gradient is None else gradient.norm(dim=-1)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -51,44 +52,57 @@ class RecordHistory(Callback):
             **{f"weighted/{name}": value for name, value in loss.weighted.items()},
         }
         clipped = self._clipping.clipped if self._clipping is not None else None
-        share = total.new_zeros(()) if clipped is None else clipped.to(total.dtype).mean()
-        norm = total.new_tensor(torch.nan) if self._gradient_norm is None else self._gradient_norm.to(total.dtype)
-        means = torch.stack([value.to(total.dtype) for value in numbers.values()]).mean(1)
+        share = torch.zeros_like(total) if clipped is None else clipped.to(total.dtype).mean(-1)
+        norm = torch.full_like(total, torch.nan) if self._gradient_norm is None else self._gradient_norm.to(total.dtype)
         self._columns = [*numbers, "gradient_norm", "clipped_share"]
-        self._rows.append(torch.cat([means, torch.stack([norm, share])]).unsqueeze(0))
+        self._rows.append(torch.stack([*(value.to(total.dtype) for value in numbers.values()), norm, share], dim=-1).unsqueeze(0))
         if pl_module.objective is not None and pl_module.has_select:  # few and long steps: each is scored
-            self._select[trainer.global_step - 1] = pl_module.select_rmse_of(loss).min().item()
+            self._select[trainer.global_step - 1] = pl_module.select_rmse_of(loss)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the score on the `select` days."""
-        if "select/rmse" in trainer.callback_metrics and not trainer.sanity_checking:
-            self._select[trainer.global_step] = trainer.callback_metrics["select/rmse"].item()
+        assert isinstance(pl_module, InversionModule)
+        if pl_module.last_select is not None and not trainer.sanity_checking:
+            self._select[trainer.global_step] = pl_module.last_select
 
     def _values(self) -> Tensor:
-        """Return the rows of this run, (iterations, columns); they are joined once, since each checkpoint asks for all of them."""
+        """Return the rows of this run, (iterations, B, columns); joined once, since each checkpoint asks for all of them."""
         if not self._rows:
-            return torch.empty(0, len(self._columns), dtype=torch.float64)
+            return torch.empty(0, 1, len(self._columns), dtype=torch.float64)
         self._rows = [torch.cat(self._rows)]
         return self._rows[0].double().cpu()
 
-    def _table(self) -> pd.DataFrame:
-        """Return the rows of the run that was resumed and of this one; a term that only one of them has is NaN in the other."""
-        rows = pd.DataFrame(self._values().numpy(), columns=self._columns)
-        return pd.concat([part for part in (self._earlier, rows) if len(part)], ignore_index=True) if len(self._earlier) else rows
+    def frame(self, member: int = 0) -> pd.DataFrame:
+        """Return the history of a member, one row an iteration.
 
-    def frame(self) -> pd.DataFrame:
-        """Return the history, one row an iteration; `select/rmse` stands beside the last iteration before it was looked at."""
-        frame = self._table()
+        `select/rmse` stands beside the last iteration before it was looked at. A term that only the resumed run or only this one
+        has is NaN in the other.
+        """
+        parts = ((self._earlier_columns, self._earlier), (self._columns, self._values()))
+        tables = [pd.DataFrame(rows[:, member].numpy(), columns=columns) for columns, rows in parts if len(rows)]
+        frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=self._columns)
         frame.insert(0, "iteration", range(len(frame)))
-        frame["select/rmse"] = [self._select.get(i + 1, float("nan")) for i in range(len(frame))]
+        select = {step: values[member].item() for step, values in self._select.items()}
+        frame["select/rmse"] = [select.get(i + 1, float("nan")) for i in range(len(frame))]
         return frame
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, for the checkpoint."""
-        table = self._table()
-        return {"columns": list(table), "rows": torch.tensor(table.to_numpy(dtype="float64")), "select": dict(self._select)}
+        columns, rows = self._columns, self._values()
+        if len(self._earlier):
+            columns = list(dict.fromkeys([*self._earlier_columns, *columns]))
+            parts = ((self._earlier_columns, self._earlier), (self._columns, rows))
+            rows = torch.cat([_spread(values, names, columns) for names, values in parts if len(values)])
+        return {"columns": columns, "rows": rows, "select": {step: value.cpu() for step, value in self._select.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the history from a checkpoint."""
-        self._earlier = pd.DataFrame(state_dict["rows"].numpy(), columns=list(state_dict["columns"]))
+        self._earlier_columns, self._earlier = list(state_dict["columns"]), state_dict["rows"]
         self._select = dict(state_dict["select"])
+
+
+def _spread(values: Tensor, names: list[str], columns: list[str]) -> Tensor:
+    """Return rows with all the columns, NaN in those that they lack."""
+    spread = values.new_full((*values.shape[:-1], len(columns)), torch.nan)
+    spread[..., [columns.index(name) for name in names]] = values
+    return spread

@@ -40,6 +40,9 @@ class Evaluation:
     """Standard deviation of each observation, (1 or B, T, V) [gC m-2 d-1], if the data give it."""
     forcing: Forcing
     """Drivers in physical units, (1 or B, T, F)."""
+    days: Tensor
+    """True on days that count, (1 or B, T): not in the warm-up, and not beyond the end of a record that is shorter than T. A term
+    that looks at days without an observation must look at these alone."""
     parameters: tuple[str, ...]
     """Names of the P static parameters."""
     lower: Tensor
@@ -47,13 +50,15 @@ class Evaluation:
     upper: Tensor
     """Upper bounds, likewise."""
     prior_scaled: Tensor
-    """The prior as the surrogate takes it, (P,) [-]."""
+    """The prior as the surrogate takes it, (P,), or (B, P) where each member has its own [-]."""
     prior_sd_scaled: Tensor
-    """The prior's standard deviation in the same space, (P,) [-]."""
+    """The prior's standard deviation in the same space, likewise [-]."""
     outputs: tuple[str, ...]
     """Names of the V outputs."""
     drivers: tuple[str, ...]
     """Names of the F drivers."""
+    members: Tensor | None = None
+    """Which members of the problem these are, (B,); None: all, in order."""
 
     def flux(self, name: str) -> Tensor:
         """Return one simulated flux, (B, T) [gC m-2 d-1].
@@ -62,6 +67,10 @@ class Evaluation:
             ConfigError: If the surrogate has no output of that name.
         """
         return self.simulated[..., index_of(name, self.outputs, "output of the surrogate")]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over the days that count, (B,), of daily values, (1 or B, T)."""
+        return torch.where(self.days, values, 0.0).sum(-1) / self.days.sum(-1).clamp_min(1)
 
     def driver(self, name: str) -> Tensor:
         """Return one driver in its physical unit, (1 or B, T).

@@ -111,6 +111,21 @@ class BoundedSolver(Optimizer, ABC):
         return int(self._memory["iterations"].max())
 
     @property
+    def steps(self) -> Tensor:
+        """Steps that each member has taken, (B,)."""
+        steps: Tensor = self._memory["iterations"]
+        return steps.clone()
+
+    def describe(self, member: int) -> tuple[Status, str]:
+        """Return where one member stands, as a status and a sentence."""
+        memory, row = self._memory, slice(member, member + 1)
+        return Status(memory["status"][member].item()), describe(self.stopping, memory["status"][row], memory["iterations"][row])
+
+    def leave(self, chosen: Tensor) -> None:
+        """Take no further step of those members that are chosen, (B,) bool, and still run."""
+        self._memory["status"][chosen & self.running] = Status.LEFT
+
+    @property
     def evaluations(self) -> dict[str, int]:
         """Losses, gradients and linearisations computed so far, each counted once a member."""
         return dict(self._memory["evaluations"])

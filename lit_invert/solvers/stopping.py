@@ -25,11 +25,14 @@ class Status(IntEnum):
     STUCK = 4
     TIME = 5
     PROMISE = 6
+    LEFT = 7
 
     @property
     def verb(self) -> str:
         """What happened, in a word."""
-        return {Status.RUNNING: "running", Status.STUCK: "stuck", Status.TIME: "stopped"}.get(self, "converged")
+        return {Status.RUNNING: "running", Status.STUCK: "stuck", Status.TIME: "stopped", Status.LEFT: "left"}.get(
+            self, "converged"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Stopping:
             Status.LOSS: f"the loss changed by less than {self.loss:.0e} of itself in two steps",
             Status.STUCK: "no trial step lowered the loss",
             Status.TIME: f"the limit of {self.max_seconds} s was reached",
+            Status.LEFT: "the caller took no further step",
             Status.PROMISE: f"no step promises to lower the loss by more than its rounding or {self.loss:.0e} of itself",
         }[status]
 

@@ -17,10 +17,11 @@ from .toy import toy_problem
 def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> None:
     """Hold a loss term to what an inversion relies on.
 
-    One finite number a member, of the inputs' precision; the same each time; inputs left as they are; members that do not see
-    each other; no look at observations outside the mask; a gradient that agrees with finite differences in float64 and stays finite
-    when fluxes are zero, when a day is missing and when a member has no observed day at all. Residuals, where the term declares
-    them, whose squares sum to its value in each of these cases, and whose derivative is what `push_residuals` returns.
+    One finite number a member, of the inputs' precision; the same each time; inputs left as they are; members that do not see each
+    other; no look at observations outside the mask, nor at days that are no part of the record; a gradient that agrees with finite
+    differences in float64 and stays finite when fluxes are zero, when a day is missing and when a member has no observed day at
+    all. Residuals, where the term declares them, whose squares sum to its value in each of these cases, and whose derivative is
+    what `push_residuals` returns.
 
     Args:
         term: The term.
@@ -52,6 +53,7 @@ def check_loss_term(term: LossTerm, problem: InversionProblem | None = None) -> 
     _check_mask(term, _with_gaps(evaluation), label)
     _check_finite_differences(term, _with_gaps(evaluation), label)
     _check_precision(term, evaluation, label)
+    _check_days(term, evaluation, label)
 
 
 def _spread(problem: InversionProblem) -> Tensor:
@@ -97,7 +99,7 @@ def _check_members(term: LossTerm, evaluation: Evaluation, label: str) -> None:
 
 
 def _member(evaluation: Evaluation, i: int) -> Evaluation:
-    names = ("scaled", "physical", "simulated", "observed", "mask", "sigma", "forcing", "lower", "upper")
+    names = ("scaled", "physical", "simulated", "observed", "mask", "sigma", "forcing", "days", "lower", "upper")
     batched = [n for n in names if isinstance(v := getattr(evaluation, n), Tensor) and v.shape[0] > 1]
     one: dict[str, Any] = {name: getattr(evaluation, name)[i : i + 1] for name in batched}
     return replace(evaluation, **one)
@@ -108,6 +110,21 @@ def _check_mask(term: LossTerm, evaluation: Evaluation, label: str) -> None:
     with torch.no_grad():
         value, other = term(evaluation), term(replace(evaluation, observed=elsewhere))
     assert torch.equal(value, other), f"{label}: depends on observations where the mask is false; use torch.where(mask, ..., 0)."
+
+
+def _check_days(term: LossTerm, evaluation: Evaluation, label: str) -> None:
+    """Compare a record with one whose last days do not count, filled with other weather and fluxes."""
+    days = torch.ones_like(evaluation.days)
+    days[:, -days.shape[1] // 3 :] = False
+    short = replace(evaluation, days=days, mask=evaluation.mask & days[..., None])
+    beyond = torch.where(days[..., None], evaluation.simulated, 50.0)
+    weather = evaluation.forcing
+    other = torch.where(days[..., None], weather, 1e3) if isinstance(weather, Tensor) else weather
+    with torch.no_grad():
+        value, same = term(short), term(replace(short, simulated=beyond, forcing=other))
+    assert torch.allclose(value, same, rtol=1e-12, atol=1e-14), (
+        f"{label}: depends on days where `days` is false, which are no part of the record; use `evaluation.mean`."
+    )
 
 
 def _leaves(evaluation: Evaluation) -> list[Tensor]:

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lit_invert.assembly import Record, build_problem
 from lit_invert.driving import without_banners
-from lit_invert.inversion import build_problem, invert
+from lit_invert.inversion import invert
 from lit_invert.memory import keeping_freed_memory
 from lit_invert.objective import Objective
 from lit_invert.observations import Observations
@@ -108,7 +109,7 @@ def compare(days: int, hidden: int, steps: int, pairs: int, progress_bar: bool, 
     surrogate, table = make_surrogate(hidden), make_table()
     forcing, fit, select = make_observations(days)
     settings = InversionSettings(max_iters=steps, solver=solver, early_stopping=StopSettings(patience=PATIENCE))
-    problem = build_problem(surrogate, table, forcing, fit, settings)
+    problem = build_problem(surrogate, table, [Record(forcing, fit)], settings)
     run_alone = run_bare if solver == "adam" else solve_bare
 
     def run_trainer() -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import lit_invert
-from lit_invert.inversion import build_problem
+from lit_invert.assembly import Record, build_problem
 from lit_invert.observations import Observations
 from lit_invert.parameters import ParameterTable, load_parameter_table
 from lit_invert.problem import InversionProblem
@@ -91,8 +91,7 @@ def twin_problem(
     problem = build_problem(
         surrogate,
         table,
-        forcing,
-        observe(fluxes.double().numpy(), surrogate.spec.output_names, random),
+        [Record(forcing, observe(fluxes.double().numpy(), surrogate.spec.output_names, random))],
         InversionSettings(lambda_prior=lambda_prior),
     )
     return Twin(problem, truth[0], problem.space.to_theta(problem.space.prior)[None])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +12,7 @@ from lit_invert import Evaluation, LitInvertError, SquaredTerm
 class CarbonBalance(SquaredTerm):
     r"""Closure of the carbon budget, day by day.
 
-    .. math:: L = \frac{1}{T} \sum_t \left( NEP_t - (NPP_t - Rh_t) \right)^2 + \max(0,\, NPP_t - GPP_t)^2
+    .. math:: L = \frac{1}{T} \sum_{t=1}^{T} \left( NEP_t - (NPP_t - Rh_t) \right)^2 + \max(0,\, NPP_t - GPP_t)^2
 
     A surrogate learns its outputs side by side and need not keep the sums that its process model keeps. Needs the outputs `gpp`,
     `npp`, `nep` and `rh`.
@@ -34,7 +32,9 @@ class CarbonBalance(SquaredTerm):
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return the gaps of each member, a (B, 2 T)-dim tensor, whose squares sum to the mean [gC m-2 d-1]."""
         gpp, npp, nep, rh = (evaluation.flux(name) for name in ("gpp", "npp", "nep", "rh"))
-        return torch.cat([nep - (npp - rh), functional.relu(npp - gpp)], dim=-1) / math.sqrt(nep.shape[-1])
+        gaps = torch.stack([nep - (npp - rh), functional.relu(npp - gpp)], dim=1)
+        days = evaluation.days[:, None]
+        return (torch.where(days, gaps, 0.0) / days.sum(-1, keepdim=True).clamp_min(1).to(gaps).sqrt()).flatten(1)
 
 
 class CarbonUseEfficiency(SquaredTerm):
@@ -68,5 +68,5 @@ class CarbonUseEfficiency(SquaredTerm):
 
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return the distance of each member from both ends of the range, a (B, 2)-dim tensor [gC m-2 d-1]."""
-        gpp, npp = evaluation.flux("gpp").mean(-1), evaluation.flux("npp").mean(-1)
+        gpp, npp = evaluation.mean(evaluation.flux("gpp")), evaluation.mean(evaluation.flux("npp"))
         return functional.relu(torch.stack([self.low * gpp - npp, npp - self.high * gpp], dim=-1))

@@ -33,7 +33,7 @@ class LogBudget(Callback):
 
 
 def simulated_budget(evaluation: Evaluation) -> dict[str, float]:
-    """Return the yearly budget of what was simulated, over all days and members.
+    """Return the yearly budget of what was simulated, over all days that count and all members.
 
     Args:
         evaluation: Simulated fluxes at some theta, observed or not.
@@ -49,4 +49,4 @@ def simulated_budget(evaluation: Evaluation) -> dict[str, float]:
         {'GPP': 1826.25, 'NPP': 913.12, 'NEP': 365.25, 'Rh': 547.88, 'CUE': 0.5}
     """
     names = [name for name in OUTPUTS if name in evaluation.outputs]
-    return to_annual({name: evaluation.flux(name).detach().double().mean().item() for name in names})
+    return to_annual({name: evaluation.mean(evaluation.flux(name).detach().double()).mean().item() for name in names})

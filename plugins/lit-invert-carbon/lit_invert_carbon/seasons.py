@@ -46,12 +46,13 @@ class SeasonalPlausibility(SquaredTerm):
 
     def residuals(self, evaluation: Evaluation) -> Tensor:
         """Return what each member lacks in season, a (B, 2)-dim tensor [gC m-2 d-1]."""
-        gpp = _lack(evaluation.flux("gpp"), evaluation.driver(self.light), self.gpp_share)
-        rh = _lack(evaluation.flux("rh"), evaluation.driver(self.warmth), self.rh_share)
+        gpp = _lack(evaluation, "gpp", self.light, self.gpp_share)
+        rh = _lack(evaluation, "rh", self.warmth, self.rh_share)
         return torch.stack([gpp, rh], dim=-1)
 
 
-def _lack(flux: Tensor, driver: Tensor, share: float) -> Tensor:
-    """Return what the flux lacks on the days with a high driver, (B,), zero where it has its share."""
-    high = driver >= driver.median(dim=-1, keepdim=True).values
-    return functional.relu(share * flux.mean(-1) - (flux * high).mean(-1))
+def _lack(evaluation: Evaluation, name: str, driver: str, share: float) -> Tensor:
+    """Return what a flux lacks on the days with a high driver, (B,), zero where it has its share."""
+    flux, values = evaluation.flux(name), torch.where(evaluation.days, evaluation.driver(driver), torch.nan)
+    high = values >= values.nanmedian(dim=-1, keepdim=True).values
+    return functional.relu(share * evaluation.mean(flux) - evaluation.mean(flux * high))

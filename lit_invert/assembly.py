@@ -1,0 +1,219 @@
+"""From what sites bring and settings say to the problem that solvers see.
+
+Sites of different lengths share one batch: shorter records are filled up at their end with their last day's weather, and neither
+the mask nor `Evaluation.days` knows those days. A surrogate that steps forward through time gives each day what it would give the
+site alone; :func:`is_padded_exactly` asks it, since not every network does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError, ShapeError, suggest
+from .losses import LossTerm, Misfit, Prior
+from .observations import Observations
+from .parameters import ParameterSpace, ParameterTable
+from .problem import InversionProblem
+from .settings import InversionSettings
+from .simulators import Simulator
+from .surrogates.base import Forcing, FrozenSurrogate
+from .transforms import ScaledTransform, Transform
+
+#: Largest relative difference of a site's loss alone and in a batch that still is rounding.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one site brings to a fit."""
+
+    forcing: Forcing
+    """Physical drivers, a (T, F)-dim tensor, or a dict of such tensors for windowed surrogates."""
+    fit: Observations
+    """Observed fluxes of the days that the loss may use, in the order of the surrogate's outputs."""
+    select: Observations | None = None
+    """Observed fluxes of the days that early stopping and the choice of the best iterate may use."""
+    prior: Tensor | None = None
+    """The site's own prior, (P,), in the table's units; the table's when omitted."""
+
+    @property
+    def days(self) -> int:
+        """Length of the record."""
+        return len(self.fit.dates)
+
+
+def default_terms(settings: InversionSettings, extra: Sequence[LossTerm] = ()) -> list[LossTerm]:
+    """Return misfit and prior as the settings ask for them, and the extra terms.
+
+    An extra term with the name of one of ours takes its place.
+
+    Raises:
+        ConfigError: If two extra terms share a name.
+    """
+    ours: list[LossTerm] = [
+        Misfit(
+            settings.target_variable,
+            settings.use_multi_output_loss,
+            settings.output_weights,
+            settings.use_uncertainty,
+            settings.sigma_floor,
+        ),
+        Prior(weight=settings.lambda_prior),
+    ]
+    names = [term.name for term in extra]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"`loss_terms` has {names.count(name)} terms named {name!r}; keep one.")
+    return [term for term in ours if term.name not in names] + list(extra)
+
+
+def build_problem(
+    surrogate: FrozenSurrogate,
+    table: ParameterTable,
+    records: Sequence[Record],
+    settings: InversionSettings,
+    terms: Sequence[LossTerm] = (),
+    transform: type[Transform] = ScaledTransform,
+) -> InversionProblem:
+    """Join surrogate, parameters, the records of S sites and terms into the problem that solvers see, one member a site.
+
+    Args:
+        surrogate: The frozen surrogate.
+        table: The parameters, in the order of the surrogate's input.
+        records: One a site; their lengths may differ.
+        settings: How to invert.
+        terms: Loss terms beside misfit and prior.
+        transform: The map between the optimiser's coordinates and physical parameters.
+
+    Returns:
+        The problem. Days of the surrogate's warm-up, and those beyond the end of a shorter record, are out of its mask.
+
+    Raises:
+        ConfigError: If the target is not an output of the surrogate, or no observed day of a site is left.
+        ShapeError: If sites with windows of forcing are to share a batch.
+    """
+    _check_outputs(surrogate, settings)
+    dtype = torch.get_default_dtype()
+    longest = max(record.days for record in records)
+    observed, mask = stack_observed([r.fit for r in records], longest, surrogate.spec.warmup_days, settings.use_mask)
+    _check_observed(mask[..., surrogate.spec.output_names.index(settings.target_variable)], surrogate, settings)
+    return InversionProblem(
+        surrogate,
+        ParameterSpace(table, transform(surrogate.static_scaler, copy.deepcopy(table.bounds).to(dtype)), _priors(table, records)),
+        _stack_forcing(records, longest, dtype),
+        observed,
+        mask,
+        default_terms(settings, terms),
+        _stack_sigma([record.fit for record in records], mask),
+        partial(
+            Simulator,
+            kernel=settings.kernel,
+            arithmetic=settings.arithmetic,
+            threads=settings.kernel_threads,
+        ),
+        _days([record.days for record in records], longest, surrogate.spec.warmup_days),
+    )
+
+
+def stack_observed(
+    observations: Sequence[Observations], days: int, warmup_days: int, use_mask: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the observed fluxes of S sites and which of them count.
+
+    Args:
+        observations: One a site.
+        days: Length to which shorter records are filled up.
+        warmup_days: Days at the start that do not count.
+        use_mask: Whether the observations' own mask says which days count; if not, every day with a value does.
+
+    Returns:
+        Values [gC m-2 d-1], NaN where absent, and mask, both (S, days, V).
+    """
+    dtype = torch.get_default_dtype()
+    values = torch.stack([_fill_up(torch.as_tensor(o.values, dtype=dtype), days, torch.nan) for o in observations])
+    given = torch.stack([_fill_up(torch.tensor(o.mask), days, False) for o in observations])
+    mask = given if use_mask else torch.isfinite(values)
+    mask[:, :warmup_days] = False
+    return values, mask
+
+
+@torch.no_grad()
+def is_padded_exactly(together: InversionProblem, alone: InversionProblem, row: int) -> bool:
+    """Say whether a site has the same loss at its prior in a batch of longer records as alone.
+
+    Args:
+        together: The problem of all sites.
+        alone: The problem of that site.
+        row: Its place among all.
+    """
+    rows = torch.tensor([row])
+    theta = alone.space.to_theta(alone.space.priors)
+    one, among = alone(theta).total, together(theta, rows).total
+    return bool(((one - among).abs() <= _ROUNDING * one.abs()).all() | (one.isnan() & among.isnan()).all())
+
+
+def _check_outputs(surrogate: FrozenSurrogate, settings: InversionSettings) -> None:
+    target, outputs = settings.target_variable, surrogate.spec.output_names
+    if target not in outputs:
+        raise ConfigError(f"`inversion.target_variable`: {target!r} is not an output of the surrogate.{suggest(target, outputs)}")
+    for name in settings.output_weights or ():
+        if name not in outputs:
+            raise ConfigError(f"`inversion.output_weights`: {name!r} is not an output of the surrogate.{suggest(name, outputs)}")
+
+
+def _check_observed(target: Tensor, surrogate: FrozenSurrogate, settings: InversionSettings) -> None:
+    if not bool(target.any(1).all()):
+        raise ConfigError(
+            f"no observed day of {settings.target_variable!r} is left for the fit: the mask is empty after "
+            f"{surrogate.spec.warmup_days} warm-up days. Check the mask, the quality threshold and the split."
+        )
+
+
+def _priors(table: ParameterTable, records: Sequence[Record]) -> Tensor | None:
+    """Return the priors of the sites, (S, P), or None where all have the table's."""
+    if all(record.prior is None for record in records):
+        return None
+    return torch.stack([table.prior if record.prior is None else record.prior.to(table.prior) for record in records])
+
+
+def _stack_forcing(records: Sequence[Record], days: int, dtype: torch.dtype) -> Forcing:
+    first = records[0].forcing
+    if isinstance(first, dict):
+        if len(records) > 1:
+            raise ShapeError(f"the forcing of {len(records)} sites is a dict of windows, expected tensors. Fit one site at a time.")
+        return {name: value.to(dtype).unsqueeze(0) for name, value in first.items()}
+    return torch.stack([_fill_up_forcing(record, days).to(dtype) for record in records])
+
+
+def _fill_up_forcing(record: Record, days: int) -> Tensor:
+    forcing = record.forcing
+    if isinstance(forcing, dict) or len(forcing) != record.days:
+        found = "a dict of windows" if isinstance(forcing, dict) else f"{len(forcing)} days"
+        raise ShapeError(f"forcing has {found}, expected the {record.days} days of the observations. Unobserved ones are masked.")
+    return torch.cat([forcing, forcing[-1:].expand(days - len(forcing), -1)])
+
+
+def _stack_sigma(observations: Sequence[Observations], mask: Tensor) -> Tensor | None:
+    """Return standard deviations, (S, days, V), one where none is given or the day does not count."""
+    if all(o.sigma is None for o in observations):
+        return None
+    sigma = torch.ones(mask.shape, dtype=torch.get_default_dtype())
+    for row, o in zip(sigma, observations, strict=True):
+        if o.sigma is not None:
+            row[: len(o.sigma)] = torch.as_tensor(o.sigma)
+    return torch.where(mask, sigma, 1.0)
+
+
+def _days(lengths: Sequence[int], longest: int, warmup_days: int) -> Tensor:
+    day = torch.arange(longest)
+    return (day < torch.tensor(lengths)[:, None]) & (day >= warmup_days)
+
+
+def _fill_up(values: Tensor, days: int, filling: float) -> Tensor:
+    return torch.nn.functional.pad(values, (0, 0, 0, days - len(values)), value=filling)
