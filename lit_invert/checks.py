@@ -33,7 +33,7 @@ def check_prior(problem: InversionProblem, site: Site) -> Verdict:
     Advice where it does not; failure where it is farther away than a tenth of the range (of its logarithm for log-scaled ones).
     """
     statics = problem.surrogate.spec.statics
-    away = {v.name: _distance(v, value) for v, value in zip(statics, problem.space.table.prior.tolist(), strict=True)}
+    away = {v.name: _distance(v, value) for v, value in zip(statics, problem.space.priors[0].tolist(), strict=True)}
     outside = [name for name, distance in away.items() if distance > 0]
     value = max(away.values())
     if not outside:
@@ -126,7 +126,7 @@ CHECKS: list[Check] = [
 
 
 def _prior(problem: InversionProblem) -> Tensor:
-    return problem.space.to_theta(problem.space.prior)[None].detach()
+    return problem.space.to_theta(problem.space.priors).detach()
 
 
 def _distance(variable: Variable, value: float) -> float:

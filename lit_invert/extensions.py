@@ -43,6 +43,8 @@ class RunInfo:
     """Config sections of plugins, by key."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Distribution and version of every loaded plugin, by plugin name."""
+    has_many_sites: bool = False
+    """Whether the run fits the sites of a catalogue: its folder then holds tables over all of them, and no fluxes of one."""
 
 
 @dataclass(frozen=True)

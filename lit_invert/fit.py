@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from .callbacks.tensorboard import log_outcome
 from .driving import choose_monitor
 from .errors import ConfigError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
-from .inversion import invert
+from .inversion import invert_sites
 from .losses import LossTerm
 from .module import check_checkpoint
 from .parameters import ParameterTable, load_parameter_table
@@ -34,11 +34,12 @@ from .plugins import Registry
 from .problem import InversionProblem
 from .report import nep_figure, save_figures, write_report
 from .resimulation import resimulate
-from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results, write_status
-from .settings import InversionSettings
+from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, tabulate, write_results, write_status
+from .settings import InversionSettings, ScaleSettings
 from .sites import DataSettings, SealedObservations, Site, read_site
 from .solvers import AUTO
 from .surrogates.base import FrozenSurrogate, file_hash
+from .surrogates.folders import spec_file
 from .surrogates.loaders import load_surrogate
 from .trust import Trust
 
@@ -51,7 +52,7 @@ class SurrogateSettings:
     """Which surrogate is inverted."""
 
     spec: str
-    """Path of the surrogate's spec (JSON); its weights lie beside it."""
+    """Path of the surrogate's spec (JSON), whose weights lie beside it, or of a folder that describes itself."""
 
 
 @dataclass
@@ -82,6 +83,8 @@ class FitConfig:
     """Name of the run; its folder is logs/<name>/version_N."""
     logs: str = "logs"
     """Folder of all runs."""
+    scale: ScaleSettings = field(default_factory=ScaleSettings)
+    """How the many sites of `data.sites` are worked through."""
     seed_everything: int = 0
     """Seed of all random numbers."""
     checks: Literal["required", "warn", "skip"] = "required"
@@ -96,6 +99,8 @@ class FitConfig:
     """What the command line allows beyond the import policy."""
     text: str = ""
     """The resolved config as YAML, stored with the results."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """The same as plain values, with absolute paths."""
     command: str = "lit-invert fit"
     """The command line, stored with the results."""
 
@@ -108,6 +113,8 @@ class Inputs:
     table: ParameterTable
     site: Site
     sealed: SealedObservations
+    record: Record
+    """The site's record as the fit takes it."""
     problem: InversionProblem
     verdicts: tuple[Verdict, ...]
 
@@ -122,16 +129,15 @@ class FitOutcome:
     verdicts: tuple[Verdict, ...]
 
 
-def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
-    """Read and check all inputs of a fit; write nothing.
+def read_model(config: FitConfig, registry: Registry) -> tuple[FrozenSurrogate, ParameterTable]:
+    """Read what all sites of a fit share, the surrogate and the table of parameters, and check what the config names.
 
     Raises:
-        LitInvertError: If any of them is missing, malformed, or does not fit the others.
+        LitInvertError: If any of it is missing, malformed or not registered.
     """
     surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
     names = [v.name for v in surrogate.spec.statics]
     table = load_parameter_table(config.parameters).ordered_as(names, config.parameters)
-    site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     for name, known, key in (
         (config.constraints.transform, registry.transforms, "constraints.transform"),
         (config.inversion.solver, {AUTO, *registry.solvers}, "inversion.solver"),
@@ -139,20 +145,49 @@ def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
     ):
         if name is not None and name not in known:
             raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
+    return surrogate, table
+
+
+def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
+    """Read and check all inputs of a fit; write nothing.
+
+    Raises:
+        LitInvertError: If any of them is missing, malformed, or does not fit the others.
+    """
+    surrogate, table = read_model(config, registry)
+    return read_site_inputs(config, registry, surrogate, table)
+
+
+def read_site_inputs(
+    config: FitConfig, registry: Registry, surrogate: FrozenSurrogate, table: ParameterTable, prior: torch.Tensor | None = None
+) -> Inputs:
+    """Read and check what one site brings; write nothing.
+
+    Args:
+        config: The config, with the site in its block `data`.
+        registry: What the plugins registered.
+        surrogate: The surrogate.
+        table: The table of parameters.
+        prior: The site's own prior, (P,), in the table's units.
+
+    Raises:
+        LitInvertError: If anything is missing, malformed, or does not fit the rest.
+    """
+    site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
+    record = Record(torch.as_tensor(site.forcing), site.fit, site.select, prior)
     problem = build_problem(
         surrogate,
         table,
-        [Record(torch.as_tensor(site.forcing), site.fit, site.select)],
+        [record],
         config.inversion,
         registry.guard_terms(config.loss_terms),
         registry.transforms[config.constraints.transform],
     )
     registry.check_transform(problem.space)
     verdicts = _run_checks(config, registry, problem, site)
-    if config.resimulate is not None:
-        _resimulate(config.resimulate, registry, table, table.prior, site, surrogate, days=1)
-    return Inputs(surrogate, table, site, sealed, problem, verdicts)
+    resimulate_site(config, registry, table, table.prior, site, surrogate, days=1)
+    return Inputs(surrogate, table, site, sealed, record, problem, verdicts)
 
 
 def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
@@ -205,14 +240,12 @@ class _Job:
 
 
 def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
-    config, registry, site = job.config, job.registry, job.inputs.site
-    return invert(
+    config, registry = job.config, job.registry
+    (result,) = invert_sites(
         job.inputs.surrogate,
         job.inputs.table,
-        torch.as_tensor(site.forcing),
-        site.fit,
+        [job.inputs.record],
         config.inversion,
-        select=site.select,
         terms=registry.guard_terms(config.loss_terms),
         transform=registry.transforms[config.constraints.transform],
         solver=registry.solvers.get(config.inversion.solver),
@@ -222,29 +255,22 @@ def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
         checkpoints=job.folder / "checkpoints",
         ckpt_path=ckpt_path,
     )
+    return result
 
 
 def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
     """Write everything that the fit leaves, and return its metrics."""
     config, inputs = job.config, job.inputs
-    again = None
-    if config.resimulate is not None:
-        again = _resimulate(config.resimulate, job.registry, result.table, result.optimum, inputs.site, inputs.surrogate)
-    metrics = write_results(
-        job.folder,
-        result,
-        inputs.site,
-        inputs.sealed,
-        config_text=config.text,
-        provenance=_provenance(config, job.run, inputs),
-        resimulated=again,
-        spec=inputs.surrogate.spec,
-        verdicts=inputs.verdicts,
-    )
+    again = resimulate_site(config, job.registry, result.table, result.optimum, inputs.site, inputs.surrogate)
+    tables = tabulate(result, inputs.site, inputs.sealed, inputs.surrogate.spec, again, inputs.verdicts)
+    files = {"data": config.data.path, "drivers": config.data.drivers_path}
+    kernel = inputs.problem.simulator.kernel
+    provenance = model_provenance(config, job.registry, inputs.surrogate, kernel, files)
+    write_results(job.folder, tables, config_text=config.text, provenance=provenance)
     save_figures(job.folder)
-    _show_outcome(config, job.logger, inputs.site, result, metrics)
+    _show_outcome(config, job.logger, inputs.site, result, tables.metrics)
     write_report(job.folder, list(job.registry.report_sections.values()))
-    return metrics
+    return tables.metrics
 
 
 def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: InversionResult, metrics: dict[str, Any]) -> None:
@@ -285,16 +311,19 @@ def _run_checks(config: FitConfig, registry: Registry, problem: InversionProblem
     return verdicts
 
 
-def _resimulate(
-    name: str,
+def resimulate_site(
+    config: FitConfig,
     registry: Registry,
     table: ParameterTable,
     physical: torch.Tensor,
     site: Site,
     surrogate: FrozenSurrogate,
     days: int | None = None,
-) -> NDArray[np.float64]:
-    model = registry.process_models[name]
+) -> NDArray[np.float64] | None:
+    """Run the process model that the config names at these parameters, (P,), over all days or the first few; None without one."""
+    if config.resimulate is None:
+        return None
+    model = registry.process_models[config.resimulate]
     return resimulate(model, table.names, physical, site.drivers, site.forcing[:days], surrogate.spec.output_names)
 
 
@@ -345,19 +374,32 @@ def _checkpoint(config: FitConfig) -> Path | None:
     raise ResultsError(f"`--ckpt_path {asked}`: no run in {runs} has a checkpoint {asked}.ckpt. Start without it.")
 
 
-def _provenance(config: FitConfig, run: RunInfo, inputs: Inputs) -> dict[str, Any]:
-    """Say what the numbers were made from and with."""
+def model_provenance(
+    config: FitConfig,
+    registry: Registry,
+    surrogate: FrozenSurrogate,
+    kernel: str,
+    files: Mapping[str, str | os.PathLike[str] | None],
+) -> dict[str, Any]:
+    """Say what numbers were made from and with.
+
+    Args:
+        config: The config.
+        registry: What the plugins registered.
+        surrogate: The surrogate.
+        kernel: What ran it.
+        files: Files of data by what they are, as far as there are any.
+    """
     return collect_provenance(
         command=config.command,
         seed=config.seed_everything,
         sha256={
-            "surrogate_weights": inputs.surrogate.sha256,
-            "surrogate_spec": file_hash(Path(config.surrogate.spec)),
+            "surrogate_weights": surrogate.sha256,
+            "surrogate_spec": file_hash(spec_file(Path(config.surrogate.spec), registry.surrogate_loaders)),
             "parameters": file_hash(Path(config.parameters)),
-            "data": file_hash(Path(config.data.path)),
-            **({} if config.data.drivers_path is None else {"drivers": file_hash(Path(config.data.drivers_path))}),
+            **{what: file_hash(Path(path)) for what, path in files.items() if path is not None},
             "config": hashlib.sha256(config.text.encode()).hexdigest(),
         },
-        plugins=run.plugins,
-        kernel=inputs.problem.simulator.kernel,
+        plugins=registry.versions(),
+        kernel=kernel,
     )

@@ -287,7 +287,7 @@ def check_transform(space: ParameterSpace, plugin: PluginInfo) -> None:
     """
     transform = space.transform
     place = f"transform {transform.name!r}"
-    physical = space.bounds.clip(space.prior)
+    physical = space.bounds.clip(space.priors[0])
     with attributed(plugin, place):
         back = transform.to_physical(transform.to_theta(physical))
     if not isinstance(back, Tensor) or back.shape != physical.shape:

@@ -8,22 +8,24 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .errors import ConfigError, ResultsError
+from .errors import ResultsError
 from .fit import FitConfig
 from .forcing import read_forcing
 from .plugins import Registry
 from .results import Run
+from .sites import check_latitude
 from .surrogates.loaders import load_surrogate
 from .tables import load_table
 
 
-def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.DataFrame:
+def predict(run: Run, config: FitConfig, data: Path, latitude: float, registry: Registry) -> pd.DataFrame:
     """Simulate the fluxes of a file of weather at the prior and at the optimum of a finished fit.
 
     Args:
         run: The finished fit.
-        config: The config that it was made with; says which surrogate, latitude and drivers, and which site of a file with several.
+        config: The config that it was made with; says which surrogate and drivers, and which site of a file with several.
         data: File with one row a day, read like the fit's own; observations in it are not looked at.
+        latitude: Latitude of the weather [degrees north].
         registry: What the plugins registered.
 
     Returns:
@@ -32,8 +34,7 @@ def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.D
     Raises:
         LitInvertError: If the surrogate is not the one of the fit, or the weather cannot be read.
     """
-    if not -90.0 <= config.data.latitude <= 90.0:
-        raise ConfigError(f"`--latitude` is {config.data.latitude!r}, expected degrees north from -90 to 90.")
+    check_latitude(latitude, "--latitude")
     surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
     made_with = run.provenance["sha256"]["surrogate_weights"]
     if surrogate.sha256 != made_with:
@@ -43,7 +44,7 @@ def predict(run: Run, config: FitConfig, data: Path, registry: Registry) -> pd.D
             "Fit again, or restore the surrogate."
         )
     table = load_table(data, replace(config.data, path=data), registry.data_readers)
-    forcing = read_forcing(table, config.data.drivers, surrogate.spec.drivers, config.data.latitude)
+    forcing = read_forcing(table, config.data.drivers, surrogate.spec.drivers, latitude)
     names = [v.name for v in surrogate.spec.statics]
     parameters = run.parameters.set_index("name").loc[names]
     columns: dict[str, object] = {"date": forcing.dates}

@@ -122,3 +122,37 @@ class InversionSettings:
             raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
         if self.early_stopping.patience < 1:
             raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
+
+
+@dataclass
+class ScaleSettings:
+    """How many sites are worked through; one site needs none of it."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Where batches of sites run: in this process, or as tasks of Ray on cores, GPUs or a cluster."""
+    ray_address: str | None = None
+    """Address of a running cluster, such as `auto` or `ray://head:10001`; Ray is started on this machine when omitted."""
+    workers: int = 0
+    """Batches that Ray runs at once; 0 for one a processor."""
+    batch_sites: int = 64
+    """Most sites of a batch."""
+    memory_gb: float = 2.0
+    """Memory that a batch may take, by a rough count that errs on the large side [GB]."""
+    retries: int = 3
+    """How often Ray runs a batch again whose worker was lost."""
+    site_folders: bool = False
+    """Whether each site has a folder with everything that a fit of one site leaves."""
+    parquet: bool = False
+    """Whether the tables of results are written as Parquet, too."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: If a number is too small.
+        """
+        for name, least in (("workers", 0), ("batch_sites", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"`scale.{name}` is {getattr(self, name)!r}, expected {least} or more.")
+        if self.memory_gb <= 0:
+            raise ConfigError(f"`scale.memory_gb` is {self.memory_gb!r}, expected a positive number.")

@@ -226,8 +226,11 @@ class Simulator(nn.Module):
     def _most_members(self) -> int:
         """Return how many members one call may simulate."""
         first = self._prepared.part
-        widest = max((p.shape[0] for p in self.surrogate.network.parameters() if p.dim() > 1), default=64)
-        return max(1, _SIMULATED_BYTES // (first.element_size() * first.shape[1] * widest)) if first.device.type == "cpu" else 4096
+        return (
+            max(1, _SIMULATED_BYTES // (first.element_size() * first.shape[1] * self.surrogate.width))
+            if first.device.type == "cpu"
+            else 4096
+        )
 
 
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

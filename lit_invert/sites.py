@@ -17,25 +17,25 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from .errors import ConfigError, ObservationError
 from .forcing import DriverSettings, read_forcing
 from .observations import Observations, ObservedSettings, QualityRule, read_observations
 from .roles import FIT, SELECT, TEST, SplitSettings, assign_roles
 from .surrogates.base import SurrogateSpec
-from .tables import DataReader, load_table
+from .tables import DailyTable, DataReader, load_table
 
 
 @dataclass
 class DataSettings:
     """Where a site's measurements and weather are, and what the numbers mean.
 
-    A FLUXNET file needs `path` and `latitude` alone.
+    A FLUXNET file needs `path` and `latitude` alone; many sites need `sites`.
     """
 
-    path: str | os.PathLike[str]
-    """File with one row a day: CSV, Parquet, or what a plugin reads."""
-    latitude: float
-    """Latitude of the site [degrees north]."""
+    path: str | os.PathLike[str] | None = None
+    """File with one row a day: CSV, Parquet, or what a plugin reads. With `sites`, the file of those that name none."""
+    latitude: float | None = None
+    """Latitude of the site [degrees north]; a constant column `latitude` of the file when omitted."""
     site: str = ""
     """Name of the site, also the `unique_id` to pick from a file with several; when omitted, what the file's name says."""
     observed: dict[str, ObservedSettings] = field(default_factory=dict)
@@ -46,6 +46,14 @@ class DataSettings:
     """Drivers whose column, unit or constant cannot be guessed."""
     drivers_path: str | os.PathLike[str] | None = None
     """File with the weather, if it is another one."""
+    query: str = ""
+    """Which rows of the file are the site's, as `column = value`; by its `unique_id` when omitted."""
+    years: str = ""
+    """First and last year to use, as `2009-2012`, or one year; all when omitted."""
+    sites: str | os.PathLike[str] | None = None
+    """Catalogue of many sites, CSV or Parquet with one row a site, or a folder of their files."""
+    priors: str | os.PathLike[str] | None = None
+    """Priors of sites that differ from the table of parameters: CSV with one row a prior, one column a parameter."""
     split: SplitSettings = field(default_factory=SplitSettings)
     """How days are shared out between `fit`, `select` and `test`."""
 
@@ -133,19 +141,21 @@ def read_site(
         ForcingError: If a driver is missing, incomplete or outside its physical range.
         ObservationError: If the file cannot be read, or observations cannot be right or are too few to split.
     """
-    if not -90.0 <= settings.latitude <= 90.0:
-        raise ConfigError(f"`data.latitude` is {settings.latitude!r}, expected degrees north from -90 to 90.")
+    if settings.path is None:
+        raise ConfigError("`data.path` is missing. Give the tower's file, or a catalogue of many sites as `data.sites`.")
     path = Path(settings.path)
     table = load_table(path, settings, readers)
+    latitude = settings.latitude if settings.latitude is not None else _latitude_of(table)
+    check_latitude(latitude, "data.latitude")
     weather = table if settings.drivers_path is None else load_table(Path(settings.drivers_path), settings, readers)
-    forcing = read_forcing(weather, settings.drivers, spec.drivers, settings.latitude)
+    forcing = read_forcing(weather, settings.drivers, spec.drivers, latitude)
     observed, notes = read_observations(
         table, settings.observed, settings.quality, spec.output_names, forcing.dates, use_quality=use_quality
     )
     roles = assign_roles(forcing.dates, observed.observed_days, settings.split, spec.warmup_days)
     site = Site(
-        name=settings.site or _site_of(path),
-        latitude=settings.latitude,
+        name=settings.site or site_of(path),
+        latitude=latitude,
         dates=forcing.dates,
         drivers=forcing.names,
         forcing=forcing.values,
@@ -157,11 +167,31 @@ def read_site(
     return site, SealedObservations(observed.only(roles == TEST))
 
 
-def _site_of(path: Path) -> str:
+def check_latitude(latitude: float, key: str) -> None:
+    """Check that a latitude is on earth.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if not -90.0 <= latitude <= 90.0:
+        raise ConfigError(f"`{key}` is {latitude!r}, expected degrees north from -90 to 90.")
+
+
+def _latitude_of(table: DailyTable) -> float:
+    """Return the constant of the file's column `latitude`."""
+    if not table.has("latitude"):
+        raise ConfigError(f"`data.latitude` is missing, and {table.path} has no column 'latitude'. Give the site's degrees north.")
+    values = np.unique(table.numbers("latitude", "`data.latitude`"))
+    if len(values) != 1 or np.isnan(values[0]):
+        raise ObservationError(f"{table.path}: column 'latitude' has {len(values)} values, expected the same one on every row.")
+    return float(values[0])
+
+
+def site_of(path: Path) -> str:
     """Return the site that a file's name says: that of FLUXNET's and AmeriFlux's own names, otherwise all of it.
 
     Example:
-        >>> _site_of(Path("FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv")), _site_of(Path("my_tower.csv"))
+        >>> site_of(Path("FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv")), site_of(Path("my_tower.csv"))
         ('US-AR1', 'my_tower')
     """
     fluxnet = re.match(r"(?:FLX|AMF|ICOSETC)_([A-Z]{2}-[A-Za-z0-9]{3})_", path.name)

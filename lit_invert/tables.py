@@ -152,7 +152,8 @@ def load_table(path: Path, settings: DataSettings, readers: Mapping[str, DataRea
 
     Args:
         path: The file.
-        settings: The block `data:` of the config; `site` picks a `unique_id` where the file holds several.
+        settings: The block `data:` of the config; `query`, or `site` as the `unique_id`, picks rows where the file holds several
+            sites, `years` picks years.
         readers: Readers by name.
 
     Returns:
@@ -163,10 +164,14 @@ def load_table(path: Path, settings: DataSettings, readers: Mapping[str, DataRea
     """
     if not path.is_file():
         raise ObservationError(f"{path}: no such file. Check the paths in the block `data:` of the config.")
-    frame = _pick_site(_pick_reader(path, readers).read(path, settings), settings.site, path)
+    frame = _pick_reader(path, readers).read(path, settings)
+    frame = _pick_rows(frame, settings.query, path) if settings.query else _pick_site(frame, settings.site, path)
     if frame.empty:
         raise ObservationError(f"{path}: has no rows. Expected one row a day below the line of column names.")
     dates = _parse_dates(frame, path)
+    if settings.years:
+        chosen = _in_years(dates, settings.years, path)
+        frame, dates = frame[chosen], dates[chosen]
     _check_order(frame, dates, path)
     return DailyTable(path, frame, dates)
 
@@ -189,6 +194,33 @@ def _pick_site(frame: pd.DataFrame, site: str, path: Path) -> pd.DataFrame:
             f"{path}: holds {len(known)} sites and `data.site` is {site!r}. Set it to one of them.{suggest(site, known)}"
         )
     return frame[names == site] if len(known) > 1 else frame
+
+
+def _pick_rows(frame: pd.DataFrame, query: str, path: Path) -> pd.DataFrame:
+    """Keep the rows that a query `column = value` names."""
+    column, equals, value = (part.strip() for part in query.partition("="))
+    if not equals or not column or not value:
+        raise ObservationError(f"`data.query` is {query!r}, expected `column = value`, such as `tower = A1`.")
+    if column not in frame.columns:
+        raise ObservationError(
+            f"{path}: has no column {column!r}, which `data.query` asks for.{suggest(column, map(str, frame.columns))}"
+        )
+    chosen = frame[column].astype(str).str.strip() == value
+    if not chosen.any():
+        raise ObservationError(f"{path}: no row has {value!r} in column {column!r}, as `data.query` asks for.")
+    return frame[chosen]
+
+
+def _in_years(dates: NDArray[np.datetime64], years: str, path: Path) -> NDArray[np.bool_]:
+    """Say which days lie in `first-last`, or in one year."""
+    parsed = re.fullmatch(r"\s*(\d{4})(?:\s*-\s*(\d{4}))?\s*", years)
+    if parsed is None:
+        raise ObservationError(f"`data.years` is {years!r}, expected a year or the first and the last, such as 2009-2012.")
+    first, last = (np.datetime64(f"{year}-01-01", "D") for year in (int(parsed[1]), int(parsed[2] or parsed[1]) + 1))
+    chosen = (dates >= first) & (dates < last)
+    if not chosen.any():
+        raise ObservationError(f"{path}: has no day in {years}; its days are {dates[0]} to {dates[-1]}. Mend `data.years`.")
+    return np.asarray(chosen)
 
 
 def _parse_dates(frame: pd.DataFrame, path: Path) -> NDArray[np.datetime64]:

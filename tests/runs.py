@@ -10,7 +10,7 @@ import torch
 
 from lit_invert.observations import Observations
 from lit_invert.parameters import parse_parameter_table
-from lit_invert.results import InversionResult, InversionStatus, collect_provenance, open_run_folder, write_results
+from lit_invert.results import InversionResult, InversionStatus, collect_provenance, open_run_folder, tabulate, write_results
 from lit_invert.sites import SealedObservations, Site
 from lit_invert.surrogates.base import SurrogateSpec, Variable
 
@@ -99,5 +99,6 @@ def write_run(root, result=None, *, site="Known", test=True, spec=SPEC, resimula
     folder = open_run_folder(root, "known")
     place, sealed = make_site(site, test=test)
     provenance = collect_provenance(command="lit-invert fit", seed=7, sha256={"weights": "ab"}, plugins={"toy": "toy 1.0"})
-    arguments = {"config_text": "seed_everything: 7\n", "provenance": provenance, "resimulated": resimulated, "spec": spec}
-    return folder, write_results(folder, result or make_result(), place, sealed, **arguments, **changes)
+    tables = tabulate(result or make_result(), place, sealed, spec, resimulated, **changes)
+    write_results(folder, tables, config_text="seed_everything: 7\n", provenance=provenance)
+    return folder, tables.metrics

@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import parse_fit, parse_train
+from ..fit import FitConfig, read_inputs
 from ..fit import fit as run_fit
-from ..fit import read_inputs
-from ..plugins import load_plugins
+from ..many import fit_sites
+from ..plugins import Registry, load_plugins
 from ..results import InversionStatus
 from ..training import train as run_train
 from . import FAILED, INTERRUPTED, OK, Options
 from .outcome import show_outcome, show_site, show_verdicts
+from .sites import SitesProgress, show_sites
 
+#: Short spellings of keys of the config.
+_SHORT = {"--engine": "--scale.engine", "--ray-address": "--scale.ray_address"}
 #: Exit codes of fits that ended early though their results were written.
 _EXIT_CODES = {InversionStatus.DIVERGED: FAILED, InversionStatus.INTERRUPTED: INTERRUPTED}
 
 
 def fit(argv: list[str], options: Options) -> int:
-    """Invert, and show the scores and where the results are."""
+    """Invert one site or all of a catalogue, and show the scores and where the results are."""
     registry = load_plugins()
-    config = parse_fit(argv, registry, options.trust)
-    outcome = run_fit(replace(config, command=shlex.join(["lit-invert", "fit", *argv])), registry)
+    config = parse_fit(_spell_out(argv), registry, options.trust)
+    config = replace(config, command=shlex.join(["lit-invert", "fit", *argv]))
+    if config.data.sites is not None:
+        return _fit_sites(config, registry)
+    outcome = run_fit(config, registry)
     if outcome is None:
         return OK
     show_outcome(outcome)
     return _EXIT_CODES.get(outcome.result.status, OK)
+
+
+def _fit_sites(config: FitConfig, registry: Registry) -> int:
+    with SitesProgress() as progress:
+        outcome = fit_sites(config, registry, progress.show)
+    show_sites(outcome)
+    return FAILED if len(outcome.failed) == len(outcome.sites) else OK
+
+
+def _spell_out(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with the short spellings of keys in full."""
+    return [
+        next((token.replace(short, key, 1) for short, key in _SHORT.items() if re.match(rf"{short}(=|$)", token)), token)
+        for token in argv
+    ]
 
 
 def check(argv: list[str], options: Options) -> int:

@@ -64,9 +64,9 @@ def predict(argv: list[str], options: Options) -> int:
     arguments, registry = parser.parse_args(argv), load_plugins()
     run = read_run(arguments.run)
     config = _config_of(run, registry, options)
-    latitude = config.data.latitude if arguments.latitude is None else arguments.latitude
-    config = replace(config, data=replace(config.data, site=arguments.site, latitude=latitude))
-    frame = run_prediction(run, config, arguments.data, registry)
+    latitude = run.metrics["latitude"] if arguments.latitude is None else arguments.latitude
+    config = replace(config, data=replace(config.data, site=arguments.site, query="", years=""))
+    frame = run_prediction(run, config, arguments.data, latitude, registry)
     out = arguments.out or run.folder / f"predicted_{arguments.data.stem}.csv"
     if not out.parent.is_dir():
         raise ConfigError(f"`--out`: folder {str(out.parent)!r} does not exist. Make it first.")

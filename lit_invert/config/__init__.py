@@ -4,5 +4,6 @@
 `faults` and `keys` turn every mistake into one line. Nothing below this package knows YAML.
 """
 
+from .parse import config_text as config_text
 from .parse import parse_fit as parse_fit
 from .parse import parse_train as parse_train

@@ -24,6 +24,8 @@ PATHS = (
     "parameters",
     "data.path",
     "data.drivers_path",
+    "data.sites",
+    "data.priors",
     "logs",
     "ckpt_path",
     "output",

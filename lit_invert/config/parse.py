@@ -28,7 +28,7 @@ from .faults import Sources, explain
 from .files import PATHS, check_keys, read_config_file, relate_paths, resolve_paths
 
 #: Fields of a FitConfig that are no keys of the config by themselves.
-_NOT_KEYS = {"trainer", "sections", "trust", "text", "command"}
+_NOT_KEYS = {"trainer", "sections", "trust", "text", "values", "command"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
         trust=trust,
     )
     _check_trainer(config)
-    config.text = _text(parsed.values, Path(config.logs, config.name, "version_N"))
+    config.values = parsed.values
+    config.text = config_text(parsed.values, Path(config.logs, config.name, "version_N"))
     return config
 
 
@@ -217,6 +218,6 @@ def _get(values: dict[str, Any], key: str) -> Any:
     return values
 
 
-def _text(values: dict[str, Any], folder: Path) -> str:
-    """Return the resolved config as YAML, for a file in that folder."""
+def config_text(values: dict[str, Any], folder: Path) -> str:
+    """Return a resolved config as YAML, for a file in that folder."""
     return yaml.safe_dump(relate_paths(values, folder.absolute()), sort_keys=False, allow_unicode=True)

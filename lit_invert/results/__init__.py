@@ -5,7 +5,11 @@
 folder alone (:mod:`lit_invert.report`).
 """
 
+from .folder import RunTables as RunTables
 from .folder import open_run_folder as open_run_folder
+from .folder import tabulate as tabulate
+from .folder import to_csv as to_csv
+from .folder import to_json as to_json
 from .folder import write_results as write_results
 from .folder import write_status as write_status
 from .provenance import collect_provenance as collect_provenance

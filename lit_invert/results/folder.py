@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,60 +67,75 @@ def _make_next(parent: Path) -> Path:
             return parent / f"version_{number}"
 
 
-def write_results(
-    folder: Path,
+@dataclass(frozen=True)
+class RunTables:
+    """Everything that a finished inversion leaves, as tables."""
+
+    result: InversionResult
+    fluxes: pd.DataFrame
+    """As `flux_table` returns it."""
+    parameters: pd.DataFrame
+    """As `parameter_table` returns it."""
+    metrics: dict[str, Any]
+    """What metrics.json holds, with NaN where the file has null."""
+
+
+def tabulate(
     result: InversionResult,
     site: Site,
     sealed_test: SealedObservations,
-    *,
-    config_text: str,
-    provenance: Mapping[str, Any],
-    resimulated: NDArray[np.float64] | None,
     spec: SurrogateSpec,
+    resimulated: NDArray[np.float64] | None = None,
     verdicts: Sequence[Verdict] = (),
-) -> dict[str, Any]:
-    """Write all files of a finished run. This is the one place where the `test` days are opened.
+) -> RunTables:
+    """Lay out what an inversion found. This is the one place where the `test` days are opened.
 
     Args:
-        folder: Folder of the run, from :func:`open_run_folder`.
         result: The inversion.
         site: Its site.
         sealed_test: The observed `test` days, still sealed.
-        config_text: The resolved config, as YAML.
-        provenance: From :func:`lit_invert.results.collect_provenance`.
-        resimulated: Fluxes of the process model at the optimum, (T, V) [gC m-2 d-1]; None without a process model.
         spec: The surrogate's spec.
+        resimulated: Fluxes of the process model at the optimum, (T, V) [gC m-2 d-1]; None without a process model.
         verdicts: What the checks before the fit found.
-
-    Returns:
-        What metrics.json holds, with NaN where the file has null.
-
-    Raises:
-        ResultsError: If a file cannot be written.
     """
     fluxes = flux_table(result, site, sealed_test.open(), resimulated, spec)
     parameters = parameter_table(result, spec)
     metrics = {
         "site": site.name,
+        "latitude": site.latitude,
         **summarise(result, fluxes, parameters, spec),
         "notes": list(site.notes),
         "checks": [asdict(verdict) for verdict in verdicts],
     }
+    return RunTables(result, fluxes, parameters, metrics)
+
+
+def write_results(folder: Path, tables: RunTables, *, config_text: str, provenance: Mapping[str, Any]) -> None:
+    """Write all files of a finished run.
+
+    Args:
+        folder: Folder of the run, from :func:`open_run_folder`.
+        tables: From :func:`tabulate`.
+        config_text: The resolved config, as YAML.
+        provenance: From :func:`lit_invert.results.collect_provenance`.
+
+    Raises:
+        ResultsError: If a file cannot be written.
+    """
     files = {
         "config.yaml": config_text,
-        "parameters.csv": _to_csv(parameters),
-        "fluxes.csv": _to_csv(fluxes),
-        "history.csv": _to_csv(result.history),
-        "provenance.json": _to_json(provenance),
-        "metrics.json": _to_json(metrics),
+        "parameters.csv": to_csv(tables.parameters),
+        "fluxes.csv": to_csv(tables.fluxes),
+        "history.csv": to_csv(tables.result.history),
+        "provenance.json": to_json(provenance),
+        "metrics.json": to_json(tables.metrics),
     }
     try:
         for name, text in files.items():
             write_text(folder / name, text)
     except OSError as error:
         raise ResultsError(f"{folder}: results cannot be written ({error.strerror}). Check free space and rights.") from error
-    write_status(folder, result.status, result.message)
-    return metrics
+    write_status(folder, tables.result.status, tables.result.message)
 
 
 def write_status(folder: Path, status: InversionStatus | str, message: str) -> None:
@@ -132,15 +147,17 @@ def write_status(folder: Path, status: InversionStatus | str, message: str) -> N
         message: One sentence, such as the error's.
     """
     key = status.key if isinstance(status, InversionStatus) else status
-    write_text(folder / "status.json", _to_json({"status": key, "message": message}))
+    write_text(folder / "status.json", to_json({"status": key, "message": message}))
 
 
-def _to_csv(frame: pd.DataFrame) -> str:
+def to_csv(frame: pd.DataFrame) -> str:
+    """Return a table as the text of a CSV file."""
     text: str = frame.to_csv(index=False, float_format=_FLOAT_FORMAT, lineterminator="\n")
     return text
 
 
-def _to_json(values: Mapping[str, Any]) -> str:
+def to_json(values: Mapping[str, Any]) -> str:
+    """Return values as the text of a JSON file, null where a number is not finite."""
     return json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

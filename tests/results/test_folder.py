@@ -11,7 +11,7 @@ import pytest
 
 from lit_invert.errors import ResultsError
 from lit_invert.extensions import Verdict
-from lit_invert.results import InversionStatus, open_run_folder, write_results, write_status
+from lit_invert.results import InversionStatus, open_run_folder, tabulate, write_results, write_status
 from tests.runs import DAYS, OPTIMUM, SPEC, TABLE, make_result, make_site, write_run
 
 FILES = {"config.yaml", "fluxes.csv", "history.csv", "metrics.json", "parameters.csv", "provenance.json", "status.json"}
@@ -55,8 +55,7 @@ def test_a_finished_run_has_all_its_files(tmp_path):
 def test_the_test_days_are_opened_once_and_stored(tmp_path):
     folder = open_run_folder(tmp_path, "a")
     site, sealed = make_site()
-    arguments = {"config_text": "", "provenance": {}, "resimulated": None, "spec": SPEC}
-    write_results(folder, make_result(), site, sealed, **arguments)
+    write_results(folder, tabulate(make_result(), site, sealed, SPEC), config_text="", provenance={})
     with pytest.raises(RuntimeError, match="opened before"):
         sealed.open()
     fluxes = pd.read_csv(folder / "fluxes.csv")
@@ -133,7 +132,7 @@ def test_a_write_that_fails_leaves_the_run_unfinished(tmp_path):
     (folder / "metrics.json").mkdir()
     site, sealed = make_site()
     with pytest.raises(ResultsError, match="results cannot be written"):
-        write_results(folder, make_result(), site, sealed, config_text="", provenance={}, resimulated=None, spec=SPEC)
+        write_results(folder, tabulate(make_result(), site, sealed, SPEC), config_text="", provenance={})
     assert json.loads((folder / "status.json").read_text())["status"] == "running"
     assert not list(folder.glob(".*"))
 

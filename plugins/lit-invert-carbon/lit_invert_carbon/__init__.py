@@ -59,6 +59,6 @@ def register_callbacks(run: RunInfo) -> list[Callback]:
 
 @hookimpl
 def run_finished(run: RunInfo) -> None:
-    """Leave `carbon_budget.csv` in the run's folder."""
-    if run.folder is not None:
+    """Leave `carbon_budget.csv` in the folder of a run of one site."""
+    if run.folder is not None and not run.has_many_sites:
         write_budget(run.folder)

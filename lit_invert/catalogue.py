@@ -1,0 +1,318 @@
+"""Many sites: one record a site, with everything about it that a fit must know.
+
+A catalogue is a table, CSV or Parquet, with one row a site; its columns are ours (`site`, `path`, `latitude`, ...), known by a few
+synonyms, and whatever else the user knows of a site, which is kept as its attributes: groups may share parameters by them, and a
+network may learn parameters from them. A folder of daily files is a catalogue, too; a file `sites.csv` in it says the rest.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .errors import ConfigError, ObservationError, ParameterTableError, suggest
+from .observations import ObservedSettings
+from .parameters import ParameterTable
+from .sites import DataSettings, check_latitude, site_of
+from .tables import DataReader
+
+#: Columns of a catalogue that mean something, and the other names under which they are known.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "site": ("id", "site_id", "unique_id", "SITE_ID"),
+    "path": ("file",),
+    "drivers_path": (),
+    "query": (),
+    "latitude": ("lat", "LOCATION_LAT"),
+    "longitude": ("lon", "LOCATION_LONG"),
+    "plant_type": ("pft", "igbp", "IGBP"),
+    "years": (),
+    "prior": (),
+    "unit": (),
+    "sign": (),
+}
+#: The catalogue of a folder of files.
+_IN_FOLDER = ("sites.csv", "sites.parquet")
+#: What a table writes where it knows nothing.
+_EMPTY = ("", "nan", "None", "NA", "-9999")
+
+
+@dataclass(frozen=True)
+class SiteEntry:
+    """One site of a catalogue."""
+
+    name: str
+    """Unique name; also that of its folder and of its rows in the tables of results."""
+    data: DataSettings
+    """How its file is read."""
+    longitude: float | None = None
+    """[degrees east]"""
+    plant_type: str = ""
+    prior: str = ""
+    """Row of the table of priors."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Every other column of the catalogue, as text."""
+
+    def label(self, column: str) -> str:
+        """Return what the catalogue says of the site in a column, empty where it says nothing."""
+        known = {"site": self.name, "plant_type": self.plant_type, "prior": self.prior, "years": self.data.years}
+        return known[column] if column in known else self.attributes.get(column, "")
+
+    def number(self, column: str) -> float:
+        """Return the same as a number, NaN where there is none."""
+        if column in ("latitude", "longitude"):
+            value = self.data.latitude if column == "latitude" else self.longitude
+            return math.nan if value is None else value
+        try:
+            return float(self.label(column) or math.nan)
+        except ValueError:
+            return math.nan
+
+
+def load_catalogue(data: DataSettings, readers: Mapping[str, DataReader]) -> list[SiteEntry]:
+    """Read the catalogue that `data.sites` names.
+
+    Args:
+        data: The block `data:` of the config; its other keys hold for every site whose row says nothing else.
+        readers: Readers of daily files by name, which say what in a folder is one.
+
+    Returns:
+        The sites, in the catalogue's order. Paths are relative to the catalogue.
+
+    Raises:
+        ObservationError: If the catalogue is missing, malformed or empty, or names a site twice.
+    """
+    path = Path(data.sites or "")
+    if path.is_dir():
+        inside = next((path / name for name in _IN_FOLDER if (path / name).is_file()), None)
+        entries = _of_folder(path, data, readers) if inside is None else _of_table(inside, data)
+    else:
+        entries = _of_table(path, data)
+    if not entries:
+        raise ObservationError(f"{path}: names no site. Expected one row, or one file, a site.")
+    return entries
+
+
+def _of_folder(folder: Path, data: DataSettings, readers: Mapping[str, DataReader]) -> list[SiteEntry]:
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and any(reader.can_read(p) for reader in readers.values())]
+    entries = [SiteEntry(site_of(p), replace(data, sites=None, path=str(p), site="")) for p in files]
+    _check_names([entry.name for entry in entries], [str(p) for p in files])
+    return entries
+
+
+def _of_table(path: Path, data: DataSettings) -> list[SiteEntry]:
+    frame = _read(path)
+    columns = _known_columns(frame, path)
+    entries = [_entry(_Row(path, row, cells, columns), data) for row, cells in _rows(frame, path)]
+    _check_names([entry.name for entry in entries], [f"{path}: row {row}" for row, _ in _rows(frame, path)])
+    return entries
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a table as text, so that a site called 007 keeps its name."""
+    is_parquet = path.suffix.lower() in {".parquet", ".pq"}
+    if is_parquet and importlib.util.find_spec("pyarrow") is None:
+        raise ObservationError(f'{path}: reading Parquet needs pyarrow. Run: pip install "lit-invert[parquet]".')
+    try:
+        if is_parquet:
+            return pd.read_parquet(path).astype(object)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except FileNotFoundError:
+        raise ObservationError(f"{path}: catalogue not found. Check `data.sites` in the config.") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ObservationError(f"{path}: is no table of sites ({reason}). Expected CSV or Parquet with one row a site.") from error
+
+
+def _known_columns(frame: pd.DataFrame, path: Path) -> dict[str, str]:
+    """Return the column of the file for each of ours that is there."""
+    found: dict[str, str] = {}
+    names = [str(name).strip() for name in frame.columns]
+    frame.columns = pd.Index(names)
+    for column, synonyms in COLUMNS.items():
+        there = [name for name in (column, *synonyms) if name in names]
+        if len(there) > 1:
+            raise ObservationError(f"{path}: columns {', '.join(map(repr, there))} mean the same. Keep one.")
+        if there:
+            found[column] = there[0]
+    if "site" not in found:
+        raise ObservationError(f"{path}: has no column 'site' (or id, site_id, unique_id). Found: {', '.join(names[:12])}.")
+    return found
+
+
+def _rows(frame: pd.DataFrame, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows that hold anything, with their numbers as a user counts them."""
+    first = 1 if path.suffix.lower() in {".parquet", ".pq"} else 2
+    for row, values in enumerate(frame.to_dict("records"), start=first):
+        cells = {str(name): "" if (text := str(value).strip()) in _EMPTY else text for name, value in values.items()}
+        if any(cells.values()):
+            yield row, cells
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a catalogue, with its place for errors."""
+
+    path: Path
+    row: int
+    cells: Mapping[str, str]
+    columns: Mapping[str, str]
+
+    def text(self, column: str, default: str = "") -> str:
+        name = self.columns.get(column)
+        return (self.cells[name] if name is not None else "") or default
+
+    def number(self, column: str) -> float | None:
+        text = self.text(column)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ObservationError(f"{self.place(column)}: expected a number, found {text!r}.")
+        return value
+
+    def file(self, column: str, default: object) -> str | None:
+        text = self.text(column)
+        if not text:
+            return None if default is None else str(default)
+        return str((self.path.parent / Path(text).expanduser()).absolute())
+
+    def place(self, column: str) -> str:
+        return f"{self.path}: row {self.row}, column {self.columns[column]!r}"
+
+    @property
+    def others(self) -> dict[str, str]:
+        return {name: value for name, value in self.cells.items() if name not in self.columns.values()}
+
+
+def _entry(row: _Row, data: DataSettings) -> SiteEntry:
+    name = row.text("site")
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ObservationError(
+            f"{row.place('site')}: expected a name that can be a folder's, without slashes or a leading dot, found {name!r}."
+        )
+    latitude = row.number("latitude")
+    if latitude is not None:
+        try:
+            check_latitude(latitude, "latitude")
+        except ConfigError as error:
+            raise ObservationError(f"{row.place('latitude')}: {error}") from None
+    file = row.file("path", data.path)
+    if file is None:
+        raise ObservationError(f"{row.path}: row {row.row} ({name}): names no file. Fill its column 'path', or set `data.path`.")
+    settings = replace(
+        data,
+        sites=None,
+        path=file,
+        drivers_path=row.file("drivers_path", data.drivers_path),
+        site=name,
+        latitude=data.latitude if latitude is None else latitude,
+        query=row.text("query", data.query),
+        years=row.text("years", data.years),
+        observed=_observed(row, data),
+    )
+    return SiteEntry(name, settings, row.number("longitude"), row.text("plant_type"), row.text("prior"), row.others)
+
+
+def _observed(row: _Row, data: DataSettings) -> dict[str, ObservedSettings]:
+    """Return how fluxes are read, with the unit and sign of the site's own NEP."""
+    unit, sign = row.text("unit"), row.text("sign")
+    if not unit and not sign:
+        return data.observed
+    if sign not in ("", "nep", "nee"):
+        raise ObservationError(f"{row.place('sign')}: expected 'nep' or 'nee', found {sign!r}.")
+    known = data.observed.get("nep", ObservedSettings())
+    own = replace(known, unit=unit or known.unit, sign="nee" if sign == "nee" else "nep" if sign == "nep" else known.sign)
+    return {**data.observed, "nep": own}
+
+
+def _check_names(names: Sequence[str], places: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name, place in zip(names, places, strict=True):
+        same = name.casefold()  # folders of some systems do not tell case
+        if same in first:
+            raise ObservationError(f"{place}: site {name!r} stands also in {first[same]}. Names must be unique.")
+        first[same] = place
+
+
+class Priors:
+    """Priors of kinds of sites, where they differ from the table of parameters.
+
+    Args:
+        table: The table of parameters.
+        rows: Priors by name, (P,) each, in the table's units.
+    """
+
+    def __init__(self, table: ParameterTable, rows: Mapping[str, Tensor]) -> None:
+        self.table, self.rows = table, rows
+
+    def of(self, entry: SiteEntry) -> Tensor | None:
+        """Return the prior of a site: of the row that it names, else of its plant type, else of its own name; None: the table's.
+
+        Raises:
+            ObservationError: If it names a row that is not there.
+        """
+        if entry.prior and entry.prior not in self.rows:
+            hint = suggest(entry.prior, self.rows) or " Set `data.priors`."
+            raise ObservationError(f"site {entry.name!r}: prior {entry.prior!r} is no row of the table of priors.{hint}")
+        named = next((name for name in (entry.prior, entry.plant_type, entry.name) if name in self.rows), None)
+        return None if named is None else self.rows[named]
+
+
+def load_priors(path: str | os.PathLike[str] | None, table: ParameterTable) -> Priors:
+    """Read the table of priors: a column `prior` with names, and one column a parameter; an empty cell is the table's prior.
+
+    Args:
+        path: CSV file; None: there are none.
+        table: The table of parameters.
+
+    Raises:
+        ParameterTableError: If a column is no parameter, or a value is no number inside its bounds.
+    """
+    if path is None:
+        return Priors(table, {})
+    frame = _read(Path(path))
+    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
+    if "prior" not in frame.columns:
+        raise ParameterTableError(
+            f"{path}: has no column 'prior' with the names of its rows. Found: {', '.join(frame.columns[:12])}."
+        )
+    for name in frame.columns:
+        if name != "prior" and name not in table.names:
+            raise ParameterTableError(f"{path}: column {name!r} is not a static parameter.{suggest(name, table.names)}")
+    rows: dict[str, Tensor] = {}
+    for row, cells in _rows(frame, Path(path)):
+        if not cells["prior"] or cells["prior"] in rows:
+            raise ParameterTableError(f"{path}: row {row}, column 'prior': {cells['prior']!r} is empty or stands twice.")
+        rows[cells["prior"]] = _prior(table, cells, f"{path}: row {row}")
+    return Priors(table, rows)
+
+
+def _prior(table: ParameterTable, cells: Mapping[str, str], where: str) -> Tensor:
+    prior = table.prior.clone()
+    for name, text in cells.items():
+        if name == "prior" or not text:
+            continue
+        try:
+            prior[table.index(name)] = float(text)
+        except ValueError:
+            raise ParameterTableError(f"{where}, column {name!r}: expected a number, found {text!r}.") from None
+    outside = (table.bounds.clip(prior) != prior).nonzero().flatten().tolist()
+    if outside or not bool(torch.isfinite(prior).all()):
+        worst = outside[0] if outside else int((~torch.isfinite(prior)).nonzero()[0])
+        lower, upper = table.bounds.resolve(prior)
+        raise ParameterTableError(
+            f"{where}, column {table.names[worst]!r}: {prior[worst].item():g} is outside its bounds, "
+            f"{lower[worst].item():g} to {upper[worst].item():g}."
+        )
+    return prior

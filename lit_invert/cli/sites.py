@@ -1,0 +1,72 @@
+"""What a run over many sites prints: how far it is, and what it reached."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..many import SitesOutcome
+from ..many.run import Progress as SitesDone
+from ..many.store import FAILED
+from .tables import add_row, new_table, number
+
+#: Failures that are listed; all of them are in sites.csv.
+_SHOWN = 8
+
+
+class SitesProgress:
+    """A bar over all sites of a run, on a terminal; silent elsewhere."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("sites", total=None)
+
+    def __enter__(self) -> SitesProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, done: SitesDone) -> None:
+        """Move the bar."""
+        failures = f", {done.failed} failed" if done.failed else ""
+        self._bar.update(self._task, total=done.total, completed=done.done, description=f"sites{failures}")
+
+
+def show_sites(outcome: SitesOutcome) -> None:
+    """Print how the error changed over all sites, what failed and why, and where everything is."""
+    console = Console(highlight=False, markup=False)
+    fitted = outcome.sites[outcome.sites["status"] != FAILED]
+    if len(fitted):
+        console.print(_changes(fitted))
+    for row in outcome.failed.head(_SHOWN).to_dict("records"):
+        console.print(f"{row['site']} failed: {row['message']}", style="red", soft_wrap=True)
+    if len(outcome.failed) > _SHOWN:
+        console.print(f"... and {len(outcome.failed) - _SHOWN} more, see sites.csv.", style="red")
+    console.print(f"{len(fitted)} of {len(outcome.sites)} sites fitted.", style="bold")
+    console.print(f"Results: {outcome.folder}", soft_wrap=True)
+
+
+def _changes(fitted: pd.DataFrame) -> object:
+    """Lay out the RMSE before and after, over the sites of each plant type."""
+    held_out = pd.to_numeric(fitted["test_days"]) > 0
+    title = f"NEP RMSE over sites [gC m-2 d-1], {'test' if held_out.all() else 'test or fit'} days"
+    table = new_table(title, "plant type")
+    for column in ("sites", "prior", "optimum", "change", "better"):
+        table.add_column(column, justify="right")
+    groups = [("all", fitted)]
+    if fitted["plant_type"].nunique() > 1:
+        groups += [(str(kind) or "-", group) for kind, group in fitted.groupby("plant_type")]
+    for name, group in groups:
+        scores = {key: pd.to_numeric(group[f"rmse_{key}"]).median() for key in ("prior", "optimum", "change_percent")}
+        better = (pd.to_numeric(group["rmse_change_percent"]) < 0).mean()
+        change = f"{number(scores['change_percent'], '+.1f')} %"
+        add_row(table, name, str(len(group)), number(scores["prior"]), number(scores["optimum"]), change, f"{better:.0%}")
+    table.caption, table.caption_justify = "medians over the sites; better: share of sites whose error fell", "left"
+    return table

@@ -1,0 +1,236 @@
+"""Fitting some sites: read them, share them out between batches, invert, write their rows.
+
+A site that cannot be read, or whose inversion ends in an error, leaves a row with its reason. A batch that ends in an error is cut
+in halves until the guilty site is alone, so that its neighbours lose nothing but time.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning.pytorch import seed_everything
+
+from ..assembly import Record, build_problem, is_padded_exactly
+from ..atomic import write_text
+from ..catalogue import SiteEntry, load_priors
+from ..config import config_text
+from ..driving import without_banners
+from ..errors import LitInvertError
+from ..extensions import RunInfo, Verdict
+from ..fit import FitConfig, model_provenance, read_model, read_site_inputs, resimulate_site
+from ..inversion import invert_sites
+from ..plugins import Registry
+from ..problem import InversionProblem
+from ..report import save_figures, write_report
+from ..results import InversionResult, InversionStatus, RunTables, tabulate, write_results
+from ..simulators import Simulator
+from ..sites import SealedObservations, Site
+from .batches import most_days, plan_batches
+from .reading import RememberingReader
+from .rows import failed_row, metric_rows, parameter_rows, site_row, to_tables
+from .store import Store, chunk_name
+
+_FEW_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Sites that are fitted together."""
+
+    first: int
+    """Place of the first in the catalogue."""
+    entries: tuple[SiteEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its parts."""
+        return chunk_name(self.first, [entry.name for entry in self.entries])
+
+
+@dataclass(frozen=True)
+class ChunkSummary:
+    """What became of a chunk."""
+
+    name: str
+    sites: int
+    failures: Mapping[str, str]
+    """Reasons by site."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A site that was read and checked."""
+
+    entry: SiteEntry
+    site: Site
+    sealed: SealedObservations
+    record: Record
+    verdicts: tuple[Verdict, ...]
+
+
+class ChunkFitter:
+    """Fits chunks one after the other; what all sites share is read once.
+
+    Args:
+        config: The config of the run.
+        registry: What the plugins registered.
+        folder: Folder of the run.
+    """
+
+    def __init__(self, config: FitConfig, registry: Registry, folder: Path) -> None:
+        readers = {name: RememberingReader(reader) for name, reader in registry.data_readers.items()}
+        self.config, self.registry = config, replace(registry, data_readers=readers)
+        self.store = Store(folder)
+        self.surrogate, self.table = read_model(config, registry)
+        self.priors = load_priors(config.data.priors, self.table)
+
+    def fit(self, chunk: Chunk) -> ChunkSummary:
+        """Fit the sites of a chunk and write their rows, unless they are there.
+
+        Raises:
+            KeyboardInterrupt: If the user stopped it; no row of the chunk is written then.
+        """
+        start = time.perf_counter()
+        if self.store.has(chunk.name):  # whoever ran it before was lost after its last write
+            return ChunkSummary(chunk.name, len(chunk.entries), {}, 0.0)
+        seed_everything(self.config.seed_everything, verbose=False)
+        failures: dict[str, str] = {}
+        ready = self._read(chunk.entries, failures)
+        found: dict[str, RunTables] = {}
+        for has_select in (True, False):
+            group = [item for item in ready if (item.record.select is not None) == has_select]
+            for batch in self._batches(group):
+                self._fit_batch(batch, found, failures)
+        self.store.write(chunk.name, self._tables(chunk, found, failures))
+        return ChunkSummary(chunk.name, len(chunk.entries), failures, time.perf_counter() - start)
+
+    def _read(self, entries: Sequence[SiteEntry], failures: dict[str, str]) -> list[_Ready]:
+        ready = []
+        for entry in entries:
+            config = replace(self.config, data=entry.data)
+            try:
+                prior = self.priors.of(entry)
+                inputs = read_site_inputs(config, self.registry, self.surrogate, self.table, prior)
+            except Exception as error:
+                failures[entry.name] = self._explain(entry, error)
+            else:
+                ready.append(_Ready(entry, inputs.site, inputs.sealed, inputs.record, inputs.verdicts))
+        return ready
+
+    def _batches(self, ready: Sequence[_Ready]) -> list[list[_Ready]]:
+        scale = self.config.scale
+        days = most_days(scale.memory_gb, self.surrogate.width, self.config.inversion.starts)
+
+        def pads_exactly(shortest: int, longest: int) -> bool:
+            short, long = ready[shortest].record, ready[longest].record
+            try:
+                return is_padded_exactly(self._problem([short, long]), self._problem([short]), 0)
+            except Exception:  # whichever site is to blame will say so in a batch of its own
+                return False
+
+        lengths = [item.record.days for item in ready]
+        return [[ready[i] for i in batch] for batch in plan_batches(lengths, scale.batch_sites, days, pads_exactly)]
+
+    def _problem(self, records: Sequence[Record]) -> InversionProblem:
+        config, registry = self.config, self.registry
+        terms, transform = registry.guard_terms(config.loss_terms), registry.transforms[config.constraints.transform]
+        return build_problem(self.surrogate, self.table, records, config.inversion, terms, transform)
+
+    def _fit_batch(self, batch: Sequence[_Ready], found: dict[str, RunTables], failures: dict[str, str]) -> None:
+        """Invert the sites of a batch together; in halves where that ends in an error."""
+        try:
+            results = self._invert([item.record for item in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                failures[batch[0].entry.name] = self._explain(batch[0].entry, error)
+                return
+            middle = len(batch) // 2
+            self._fit_batch(batch[:middle], found, failures)
+            self._fit_batch(batch[middle:], found, failures)
+            return
+        for item, result in zip(batch, results, strict=True):
+            try:
+                found[item.entry.name] = self._finish(item, result)
+            except Exception as error:
+                failures[item.entry.name] = self._explain(item.entry, error)
+
+    def _invert(self, records: Sequence[Record]) -> list[InversionResult]:
+        config, registry = self.config, self.registry
+        run = RunInfo("fit", config.name, self.store.folder, config.seed_everything, config.sections, registry.versions(), True)
+        with without_banners():
+            results = invert_sites(
+                self.surrogate,
+                self.table,
+                records,
+                config.inversion,
+                terms=registry.guard_terms(config.loss_terms),
+                transform=registry.transforms[config.constraints.transform],
+                solver=registry.solvers.get(config.inversion.solver),
+                trainer={**config.trainer, "enable_progress_bar": False, "enable_checkpointing": False},
+                callbacks=registry.callbacks(run),
+            )
+        if any(result.status is InversionStatus.INTERRUPTED for result in results):
+            raise KeyboardInterrupt
+        return results
+
+    def _finish(self, item: _Ready, result: InversionResult) -> RunTables:
+        """Re-simulate, score, and write the site's folder where folders are asked for."""
+        config, registry, surrogate = self.config, self.registry, self.surrogate
+        again = resimulate_site(config, registry, result.table, result.optimum, item.site, surrogate)
+        tables = tabulate(result, item.site, item.sealed, surrogate.spec, again, item.verdicts)
+        if config.scale.site_folders:
+            self._write_folder(item, tables)
+        return tables
+
+    def _write_folder(self, item: _Ready, tables: RunTables) -> None:
+        folder = self.store.folder / "sites" / item.entry.name
+        folder.mkdir(parents=True, exist_ok=True)
+        data = item.entry.data
+        files = {"data": data.path, "drivers": data.drivers_path}
+        provenance = model_provenance(self.config, self.registry, self.surrogate, self.kernel, files)
+        write_results(folder, tables, config_text=self._config_text(item, folder), provenance=provenance)
+        save_figures(folder)
+        write_report(folder, list(self.registry.report_sections.values()))
+
+    def _config_text(self, item: _Ready, folder: Path) -> str:
+        """Return the config that fits this site alone, for its folder."""
+        data, values = item.entry.data, self.config.values
+        own = {key: getattr(data, key) for key in ("path", "drivers_path", "site", "latitude", "query", "years")}
+        observed = {name: asdict(setting) for name, setting in data.observed.items()}
+        alone = {**values.get("data", {}), **own, "observed": observed, "sites": None, "priors": None}
+        table = {} if item.record.prior is None else {"parameters": str(folder / "parameters.csv")}  # it has the site's priors
+        return config_text({**values, "data": alone, **table}, folder)
+
+    @cached_property
+    def kernel(self) -> str:
+        """What runs the surrogate on this machine."""
+        inversion = self.config.inversion
+        forcing = torch.zeros(1, self.surrogate.spec.fixed_length or _FEW_DAYS, len(self.surrogate.spec.drivers))
+        return Simulator(self.surrogate, forcing, inversion.kernel, inversion.arithmetic, inversion.kernel_threads).kernel
+
+    def _tables(self, chunk: Chunk, found: Mapping[str, RunTables], failures: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+        """Return the rows of a chunk, in the order of the catalogue."""
+        done = [(entry, found[entry.name]) for entry in chunk.entries if entry.name in found]
+        sites = [
+            site_row(entry, found[entry.name]) if entry.name in found else failed_row(entry, failures[entry.name])
+            for entry in chunk.entries
+        ]
+        metrics = [row for entry, tables in done for row in metric_rows(entry, tables)]
+        return to_tables(sites, metrics, [parameter_rows(entry, tables) for entry, tables in done])
+
+    def _explain(self, entry: SiteEntry, error: Exception) -> str:
+        """Return an error as a reason; the traceback of one that is ours is kept in a file."""
+        if isinstance(error, LitInvertError):
+            return str(error)
+        folder = self.store.folder / "errors"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"{entry.name}.txt", "".join(traceback.format_exception(error)))
+        return f"{type(error).__name__}: {error} (see errors/{entry.name}.txt)"

@@ -1,0 +1,163 @@
+"""A run over all sites of a catalogue, from files to the folder of results.
+
+All that can be checked without reading a site is checked before anything is written. From then on rows are written as chunks end,
+so that a run which is stopped, or killed, goes on where it was: `--ckpt_path last` takes the newest run of that name, leaves sites
+with a result as they are, and fits the others, those that had failed among them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from lightning.pytorch import seed_everything
+
+from ..atomic import write_text
+from ..catalogue import SiteEntry, load_catalogue, load_priors
+from ..errors import ResultsError
+from ..extensions import RunInfo
+from ..fit import FitConfig, model_provenance, read_model
+from ..plugins import Registry
+from ..results import InversionStatus, open_run_folder, to_json, write_status
+from .chunk import Chunk
+from .engines import build_engine
+from .store import FAILED, Store
+
+#: Blocks of the config that say how sites are worked through, not what becomes of them.
+_HOW = ("scale", "ckpt_path", "logs", "name", "logger")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class SitesOutcome:
+    """What a run over many sites leaves."""
+
+    folder: Path
+    sites: pd.DataFrame
+    """The table of sites, as sites.csv has it."""
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Rows of the sites that have no result."""
+        return self.sites[self.sites["status"] == FAILED]
+
+
+def fit_sites(config: FitConfig, registry: Registry, show: Callable[[Progress], None] = lambda progress: None) -> SitesOutcome:
+    """Fit every site of a catalogue.
+
+    Args:
+        config: The parsed config, with `data.sites`.
+        registry: What the plugins registered.
+        show: Told how far the run is, each time a chunk has been written.
+
+    Returns:
+        The outcome; it may hold sites that failed.
+
+    Raises:
+        LitInvertError: If the config, the catalogue or anything that all sites share is wrong; nothing is written then.
+        KeyboardInterrupt: If the user stopped the run, which can go on later.
+    """
+    seed_everything(config.seed_everything, verbose=False)
+    surrogate, table = read_model(config, registry)
+    priors = load_priors(config.data.priors, table)
+    entries = load_catalogue(config.data, registry.data_readers)
+    for entry in entries:
+        priors.of(entry)
+    files = {"catalogue": _file(config.data.sites), "priors": config.data.priors}
+    provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
+    folder = _folder(config, provenance)
+    run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions(), True)
+    try:
+        registry.run_started(run)
+        sites = _run(config, registry, entries, folder, show)
+    except KeyboardInterrupt:
+        write_status(folder, InversionStatus.INTERRUPTED, "The run was interrupted; --ckpt_path last goes on with it.")
+        raise
+    except Exception as error:
+        write_status(folder, InversionStatus.FAILED, str(error))
+        registry.run_failed(run, error)
+        raise
+    registry.run_finished(run)
+    return SitesOutcome(folder, sites)
+
+
+def _run(
+    config: FitConfig, registry: Registry, entries: Sequence[SiteEntry], folder: Path, show: Callable[[Progress], None]
+) -> pd.DataFrame:
+    store = Store(folder)
+    store.forget_failures()
+    finished = store.finished()
+    waiting = [(i, entry) for i, entry in enumerate(entries) if entry.name not in finished]
+    chunks = _chunks(waiting, config.scale.batch_sites)
+    done, failed = len(entries) - len(waiting), 0
+    show(Progress(done, len(entries), failed))
+    for summary in build_engine(config, registry, folder).run(chunks):
+        done, failed = done + summary.sites, failed + len(summary.failures)
+        show(Progress(done, len(entries), failed))
+    sites = store.join(config.scale.parquet)
+    succeeded = int((sites["status"] != FAILED).sum())
+    write_status(folder, "finished", f"{succeeded} of {len(sites)} sites have a result; {len(sites) - succeeded} failed.")
+    return sites
+
+
+def _chunks(waiting: Sequence[tuple[int, SiteEntry]], size: int) -> list[Chunk]:
+    parts = [waiting[i : i + size] for i in range(0, len(waiting), size)]
+    return [Chunk(part[0][0], tuple(entry for _, entry in part)) for part in parts]
+
+
+def _folder(config: FitConfig, provenance: dict[str, Any]) -> Path:
+    """Open the folder of a new run, or that of the one to go on with."""
+    logs = Path(os.path.normpath(config.logs))
+    if config.ckpt_path is None:
+        folder = open_run_folder(logs, config.name)
+        write_text(folder / "config.yaml", config.text)
+        write_text(folder / "provenance.json", to_json(provenance))
+        return folder
+    if config.ckpt_path != "last":
+        raise ResultsError(f"`--ckpt_path` is {config.ckpt_path!r}; a run over many sites goes on with `last` alone.")
+    versions = [p for p in (logs / config.name).glob("version_*") if p.name.removeprefix("version_").isdecimal()]
+    if not versions:
+        raise ResultsError(f"`--ckpt_path last`: {logs / config.name} has no run. Start without it.")
+    folder = max(versions, key=lambda p: int(p.name.removeprefix("version_")))
+    _check_same(folder, config, provenance)
+    return folder
+
+
+def _check_same(folder: Path, config: FitConfig, provenance: dict[str, Any]) -> None:
+    """Check that a run goes on as it began: rows of one table must mean the same.
+
+    Raises:
+        ResultsError: If surrogate, parameters, priors or settings are others now, or the folder is no run over many sites.
+    """
+    try:
+        before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["sha256"]
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, yaml.YAMLError):
+        raise ResultsError(f"{folder}: is no run over many sites. Start without `--ckpt_path`.") from None
+    for what in ("surrogate_weights", "surrogate_spec", "parameters", "priors"):
+        if before.get(what) != provenance["sha256"].get(what):
+            raise ResultsError(f"{folder}: was made with another {what.replace('_', ' ')}. Start without `--ckpt_path`.")
+    now = yaml.safe_load(config.text)
+    changed = [key for key in {**settings, **now} if key not in _HOW and settings.get(key) != now.get(key)]
+    if changed:
+        raise ResultsError(
+            f"{folder}: was made with another `{changed[0]}`. Go on with the config as it was, or start without `--ckpt_path`."
+        )
+
+
+def _file(path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    return None if path is None or Path(path).is_dir() else path

@@ -1,0 +1,132 @@
+"""A catalogue: one record a site, with everything about it."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from lit_invert.catalogue import load_catalogue, load_priors
+from lit_invert.errors import ObservationError, ParameterTableError
+from lit_invert.observations import ObservedSettings
+from lit_invert.parameters import parse_parameter_table
+from lit_invert.plugins import build_registry
+from lit_invert.sites import DataSettings
+
+READERS = build_registry().data_readers
+ROWS = """\
+id,file,lat,lon,pft,years,prior,unit,sign,mat
+FR-Hes,towers/hes.csv,48.67,7.06,DBF,2014-2016,,gC m-2 d-1,nep,9.2
+US-AR1,towers/ar1.csv,36.43,-99.42,GRA,,grass,umol m-2 s-1,nee,
+007,,-12.5,,EBF,2016,,,,25
+"""
+TABLE = parse_parameter_table(["name,prior,min,max", "pmax,12,5,30", "lue,0.05,0.02,0.08"])
+
+
+def write(folder, text, name="sites.csv"):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def load(catalogue, **settings):
+    return load_catalogue(DataSettings(sites=str(catalogue), **settings), READERS)
+
+
+def test_each_row_is_one_record(tmp_path):
+    common = {"nep": ObservedSettings("NEP", uncertainty="sd")}
+    hes, ar1, third = load(write(tmp_path, ROWS), path="/data/long.csv", observed=common, latitude=1.0)
+    assert (hes.name, hes.plant_type, hes.longitude, hes.data.latitude, hes.data.years) == (
+        "FR-Hes",
+        "DBF",
+        7.06,
+        48.67,
+        "2014-2016",
+    )
+    assert hes.data.path == str(tmp_path / "towers" / "hes.csv")
+    assert hes.data.observed["nep"] == ObservedSettings("NEP", "nep", "gC m-2 d-1", "sd")
+    assert ar1.data.observed["nep"] == ObservedSettings("NEP", "nee", "umol m-2 s-1", "sd")
+    assert (ar1.prior, ar1.label("plant_type"), ar1.label("mat"), ar1.label("soil")) == ("grass", "GRA", "", "")
+    assert (third.name, third.data.site, third.data.path, third.longitude) == ("007", "007", "/data/long.csv", None)
+    assert third.data.observed == common
+    assert (hes.number("mat"), hes.number("latitude")) == (9.2, 48.67)
+    assert math.isnan(ar1.number("mat"))
+    assert hes.attributes == {"mat": "9.2"}
+    assert all(entry.data.sites is None for entry in (hes, ar1, third))
+
+
+def test_parquet_says_the_same(tmp_path):
+    written = pd.read_csv(write(tmp_path, ROWS), dtype={"id": str})
+    written.to_parquet(tmp_path / "sites.parquet")
+    same = load(tmp_path / "sites.parquet", path="/data/long.csv")
+    csv = load(tmp_path / "sites.csv", path="/data/long.csv")
+    assert [entry.name for entry in same] == [entry.name for entry in csv]
+    assert [entry.data for entry in same] == [entry.data for entry in csv]
+    assert same[2].number("mat") == 25.0
+
+
+def test_a_folder_is_a_catalogue_of_its_files(tmp_path):
+    for name in ("FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv", "hesse.csv", "notes.md"):
+        write(tmp_path, "date\n", name)
+    assert [(e.name, e.data.latitude) for e in load(tmp_path, latitude=3.0)] == [("US-AR1", 3.0), ("hesse", 3.0)]
+    write(tmp_path, "site,path,latitude\nHes,hesse.csv,48.67\n")
+    assert [(e.name, e.data.latitude) for e in load(tmp_path)] == [("Hes", 48.67)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,file\nx,y.csv\n", "has no column 'site'.*Found: name, file"),
+        ("site,path,latitude\nA,a.csv,48\nB,b.csv,north\n", r"row 3, column 'latitude': expected a number, found 'north'"),
+        ("site,path,latitude\nA,a.csv,148\n", r"row 2, column 'latitude'.*148"),
+        ("site,path\nA,a.csv\nB,b.csv\na,c.csv\n", r"row 4: site 'a' stands also in .*row 2"),
+        ("site,path\n../A,a.csv\n", r"row 2, column 'site': expected a name that can be a folder's.*'../A'"),
+        ("site,path\n,a.csv\n", "row 2, column 'site'"),
+        ("site,latitude\nA,3\n", r"row 2 \(A\): names no file"),
+        ("site,path,sign\nA,a.csv,up\n", "row 2, column 'sign': expected 'nep' or 'nee', found 'up'"),
+        ("site,id,path\nA,B,a.csv\n", "columns 'site', 'id' mean the same"),
+        ("site,path\n", "names no site"),
+        ("", "is no table of sites"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path, text, message):
+    with pytest.raises(ObservationError, match=message):
+        load(write(tmp_path, text))
+
+
+def test_a_catalogue_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ObservationError, match=r"nowhere\.csv: catalogue not found"):
+        load(tmp_path / "nowhere.csv")
+
+
+def test_priors_are_found_by_row_plant_type_and_name(tmp_path):
+    priors = load_priors(write(tmp_path, "prior,pmax,lue\ngrass,20,\nDBF,,0.06\n007,7,0.07\n", "priors.csv"), TABLE)
+    hes, ar1, third = load(write(tmp_path, ROWS), path="x.csv")
+    assert priors.of(ar1).tolist() == [20.0, 0.05]
+    assert priors.of(hes).tolist() == [12.0, 0.06]
+    assert priors.of(third).tolist() == [7.0, 0.07]
+    assert load_priors(None, TABLE).of(hes) is None
+    with pytest.raises(ObservationError, match="site 'US-AR1': prior 'grass' is no row"):
+        load_priors(None, TABLE).of(ar1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prior,pmx\ngrass,20\n", "column 'pmx' is not a static parameter. Did you mean 'pmax'"),
+        ("prior,pmax\ngrass,31\n", r"row 2, column 'pmax': 31 is outside its bounds, 5 to 30"),
+        ("prior,pmax\ngrass,x\n", r"row 2, column 'pmax': expected a number, found 'x'"),
+        ("prior,pmax\ngrass,20\ngrass,21\n", "row 3, column 'prior': 'grass' is empty or stands twice"),
+        ("kind,pmax\ngrass,20\n", "has no column 'prior'"),
+    ],
+)
+def test_a_wrong_prior_is_named(tmp_path, text, message):
+    with pytest.raises(ParameterTableError, match=message):
+        load_priors(write(tmp_path, text, "priors.csv"), TABLE)
+
+
+def test_a_priors_float_is_exact(tmp_path):
+    priors = load_priors(write(tmp_path, "prior,pmax\ngrass,12.3456789\n", "priors.csv"), TABLE)
+    assert priors.rows["grass"].dtype == torch.float64
+    assert priors.rows["grass"][0].item() == 12.3456789
