@@ -11,6 +11,8 @@ from .losses import Boundary, LossTerm, Misfit, Prior
 from .process import SimCycle
 from .solvers import SOLVERS
 from .surrogates.loaders import LOADERS
+from .surrogates.neuralhydrology.loader import NeuralHydrologyLoader
+from .surrogates.onnx.loader import OnnxLoader
 from .tables import CsvReader, ParquetReader
 from .transforms import LogTransform, ScaledTransform, SigmoidTransform, SoftplusTransform, Transform
 
@@ -35,8 +37,8 @@ def register_transforms() -> list[type[Transform]]:
 
 @hookimpl
 def register_surrogate_loaders() -> list[SurrogateLoader]:
-    """Our LSTM, import paths, TorchScript and torch.export."""
-    return list(LOADERS)
+    """Our LSTM, import paths, TorchScript, torch.export, runs of neuralhydrology, and ONNX."""
+    return [*LOADERS, NeuralHydrologyLoader(), OnnxLoader()]
 
 
 @hookimpl

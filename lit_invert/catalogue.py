@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from .errors import ConfigError, ObservationError, ParameterTableError, suggest
-from .observations import ObservedSettings
+from .observations import ObservedSettings, QualityRule
 from .parameters import ParameterTable
 from .sites import DataSettings, check_latitude, site_of
 from .tables import DataReader
@@ -35,8 +36,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "plant_type": ("pft", "igbp", "IGBP"),
     "years": (),
     "prior": (),
+    "column": (),
     "unit": (),
     "sign": (),
+    "uncertainty": (),
+    "quality": (),
+    "quality_minimum": (),
+    "quality_maximum": (),
 }
 #: The catalogue of a folder of files.
 _IN_FOLDER = ("sites.csv", "sites.parquet")
@@ -220,20 +226,25 @@ def _entry(row: _Row, data: DataSettings) -> SiteEntry:
         query=row.text("query", data.query),
         years=row.text("years", data.years),
         observed=_observed(row, data),
+        quality=_quality(row, data),
     )
     return SiteEntry(name, settings, row.number("longitude"), row.text("plant_type"), row.text("prior"), row.others)
 
 
 def _observed(row: _Row, data: DataSettings) -> dict[str, ObservedSettings]:
-    """Return how fluxes are read, with the unit and sign of the site's own NEP."""
-    unit, sign = row.text("unit"), row.text("sign")
-    if not unit and not sign:
+    """Return how fluxes are read, with the column, unit, sign and uncertainty of the site's own NEP."""
+    own: dict[str, Any] = {key: row.text(key) for key in ("column", "unit", "sign", "uncertainty") if row.text(key)}
+    if not own:
         return data.observed
-    if sign not in ("", "nep", "nee"):
-        raise ObservationError(f"{row.place('sign')}: expected 'nep' or 'nee', found {sign!r}.")
-    known = data.observed.get("nep", ObservedSettings())
-    own = replace(known, unit=unit or known.unit, sign="nee" if sign == "nee" else "nep" if sign == "nep" else known.sign)
-    return {**data.observed, "nep": own}
+    if own.get("sign", "nep") not in ("nep", "nee"):
+        raise ObservationError(f"{row.place('sign')}: expected 'nep' or 'nee', found {own['sign']!r}.")
+    return {**data.observed, "nep": replace(data.observed.get("nep", ObservedSettings()), **own)}
+
+
+def _quality(row: _Row, data: DataSettings) -> QualityRule | list[QualityRule] | None:
+    """Return which days count as observed: by the site's own column of quality where it names one."""
+    column = row.text("quality")
+    return QualityRule(column, row.number("quality_minimum"), row.number("quality_maximum")) if column else data.quality
 
 
 def _check_names(names: Sequence[str], places: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,9 @@ def invert_sites(
     with fitting(settings.cpu_threads):
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
-    return _results(module, driver, watch, [f"{h}; {why}" if h and why else h or why for h in how], monitor, seconds)
+    tables = [table if record.prior is None else table.with_prior(record.prior.double()) for record in records]
+    reasons = ["; ".join(part for part in (start_of, why) if part) for start_of in how]
+    return _results(module, driver, watch, tables, reasons, monitor, seconds)
 
 
 @dataclass(frozen=True)
@@ -313,29 +315,33 @@ def _outcome(module: InversionModule, driver: Trainer, watch: _Watch, member: in
 
 @torch.no_grad()
 def _results(
-    module: InversionModule, driver: Trainer, watch: _Watch, how: Sequence[str], monitor: str, seconds: float
+    module: InversionModule,
+    driver: Trainer,
+    watch: _Watch,
+    tables: Sequence[ParameterTable],
+    how: Sequence[str],
+    monitor: str,
+    seconds: float,
 ) -> list[InversionResult]:
     """Evaluate priors and optima once more, on the CPU, and collect what was found of each member."""
     problem, best = module.problem.cpu(), watch.best
-    space, table = problem.space, problem.space.table
+    space = problem.space
     theta = (best.theta if best.theta is not None else module.theta.detach()).cpu().to(space.prior.dtype)
     before, after = problem(space.to_theta(space.priors).expand_as(theta)), problem(theta)
     physical = space.to_physical(theta).double()
     if watch.clipping is not None:  # float32 may stand a last bit outside
-        physical = table.bounds.clip(physical)
-    priors = space.priors.double() if space.prior.dim() == 2 else table.prior.unsqueeze(0)
+        physical = tables[0].bounds.clip(physical)
     results = []
     for i, length in enumerate(_lengths(problem)):
         status, message = _outcome(module, driver, watch, i)
         history = watch.history.frame(i)
         steps = _steps(module, i, len(history))
-        own = replace(table, prior=priors[i if len(priors) > 1 else 0])
         results.append(
             InversionResult(
                 status=status,
                 message="; ".join(part for part in (message, how[i]) if part),
-                table=own,
-                optimum=torch.where(own.fixed, own.prior, physical[i]),
+                table=tables[i],
+                optimum=torch.where(tables[i].fixed, tables[i].prior, physical[i]),
                 optimum_scaled=after.evaluation.scaled[i].double(),
                 prior_scaled=before.evaluation.scaled[i].double(),
                 simulated_prior=before.evaluation.simulated[i, :length].double().numpy(),

@@ -12,7 +12,7 @@ import copy
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,14 @@ class ParameterTable:
         if name not in self.names:
             raise ParameterTableError(f"static parameter {name!r} is not in the table.{suggest(name, self.names)}")
         return self.names.index(name)
+
+    def prior_sd_at(self, prior: Tensor) -> Tensor:
+        """Return the standard deviation around another prior, (..., P): the same, or the same ratio where the scale is `log`."""
+        return torch.where(self.log, self.prior_sd * (prior / self.prior), self.prior_sd)
+
+    def with_prior(self, prior: Tensor) -> ParameterTable:
+        """Return the table with another prior, (P,), in its units."""
+        return replace(self, prior=prior, prior_sd=self.prior_sd_at(prior))
 
     def ordered_as(self, names: Sequence[str], where: str) -> ParameterTable:
         """Return the table with its rows in the order of a surrogate's inputs.
@@ -141,7 +149,8 @@ class ParameterSpace(nn.Module):
         self.register_buffer("_fixed", table.fixed.clone(), persistent=False)
         self.register_buffer("_prior_theta", transform.to_theta(self.prior), persistent=False)
         scaler = transform.scaler
-        deviation = table.prior_sd.to(dtype) / scaler.std
+        sd = table.prior_sd if prior is None else table.prior_sd_at(prior)
+        deviation = sd.to(dtype) / scaler.std
         in_log = deviation / self.prior.abs().clamp_min(torch.finfo(dtype).tiny)  # first order: sd(log x) = sd(x) / x
         self.register_buffer("prior_sd_scaled", torch.where(scaler.log, in_log, deviation), persistent=False)
 

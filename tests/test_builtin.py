@@ -17,7 +17,7 @@ REGISTRY = build_registry()
 def test_everything_of_ours_is_there_by_name():
     assert list(REGISTRY.loss_terms) == ["boundary", "misfit", "prior"]
     assert list(REGISTRY.transforms) == ["log", "scaled", "sigmoid", "softplus"]
-    assert list(REGISTRY.surrogate_loaders) == ["export", "import", "lstm", "torchscript"]
+    assert list(REGISTRY.surrogate_loaders) == ["export", "import", "lstm", "neuralhydrology", "onnx", "torchscript"]
     assert list(REGISTRY.process_models) == ["simcycle"]
     assert {"adam", "adamw"} <= set(REGISTRY.solvers)
     assert list(REGISTRY.data_readers) == ["csv", "parquet"]

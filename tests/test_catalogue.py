@@ -10,7 +10,7 @@ import torch
 
 from lit_invert.catalogue import load_catalogue, load_priors
 from lit_invert.errors import ObservationError, ParameterTableError
-from lit_invert.observations import ObservedSettings
+from lit_invert.observations import ObservedSettings, QualityRule
 from lit_invert.parameters import parse_parameter_table
 from lit_invert.plugins import build_registry
 from lit_invert.sites import DataSettings
@@ -54,6 +54,15 @@ def test_each_row_is_one_record(tmp_path):
     assert math.isnan(ar1.number("mat"))
     assert hes.attributes == {"mat": "9.2"}
     assert all(entry.data.sites is None for entry in (hes, ar1, third))
+
+
+def test_a_site_has_its_own_column_and_rule(tmp_path):
+    rows = "site,path,column,uncertainty,quality,quality_minimum\nA,a.csv,FC,FC_SD,QC,0.8\nB,b.csv,,,,\n"
+    common = {"gpp": ObservedSettings("GPP")}
+    first, second = load(write(tmp_path, rows), observed=common, quality=QualityRule("n", 24))
+    assert first.data.observed == {**common, "nep": ObservedSettings("FC", uncertainty="FC_SD")}
+    assert (first.data.quality, second.data.quality) == (QualityRule("QC", 0.8), QualityRule("n", 24))
+    assert second.data.observed == common
 
 
 def test_parquet_says_the_same(tmp_path):

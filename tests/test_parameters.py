@@ -214,3 +214,26 @@ def test_the_example_of_the_documentation_is_a_table():
     assert table.names == ("leaf", "wood", "turnover")
     assert table.prior.tolist() == pytest.approx([0.28, 0.55, 0.002])
     assert table.bounds.clip(torch.tensor([0.8, 0.3, 1.0], dtype=torch.float64)).tolist() == [0.3, 0.3, 0.01]
+
+
+def test_members_have_priors_of_their_own_and_keep_fixed_ones():
+    table = parse("a,u,2,1,9,lin,true", "b,u,3,1,9,lin,false", header="name,unit,prior,min,max,scale,fixed")
+    scaler = Scaler(torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64), torch.tensor([False, True]))
+    transform = SigmoidTransform(scaler, table.bounds)
+    priors = torch.stack([table.prior, table.prior * torch.tensor([1.1, 1.2], dtype=torch.float64)])
+    space = ParameterSpace(table, transform, priors)
+    physical = space.to_physical(torch.zeros(2, 2, dtype=torch.float64))
+    torch.testing.assert_close(physical[:, 0], priors[:, 0])
+    second = space.rows(torch.tensor([1]))
+    torch.testing.assert_close(second.to_physical(torch.zeros(1, 2, dtype=torch.float64)), physical[1:])
+    torch.testing.assert_close(
+        second.push(torch.zeros(1, 2, dtype=torch.float64)).physical,
+        space.push(torch.zeros(2, 2, dtype=torch.float64)).physical[1:],
+    )
+    alone = ParameterSpace(table.with_prior(priors[1]), transform)
+    torch.testing.assert_close(alone.prior_sd_scaled, space.prior_sd_scaled[1])
+
+
+def test_a_log_scaled_priors_sd_keeps_its_ratio():
+    table = parse_parameter_table(["name,prior,prior_sd,min,max,scale", "a,2,0.5,0.1,9,log", "b,2,0.5,0.1,9,lin"])
+    assert table.with_prior(torch.tensor([4.0, 4.0], dtype=torch.float64)).prior_sd.tolist() == [1.0, 0.5]

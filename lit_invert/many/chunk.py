@@ -204,8 +204,8 @@ class ChunkFitter:
         """Return the config that fits this site alone, for its folder."""
         data, values = item.entry.data, self.config.values
         own = {key: getattr(data, key) for key in ("path", "drivers_path", "site", "latitude", "query", "years")}
-        observed = {name: asdict(setting) for name, setting in data.observed.items()}
-        alone = {**values.get("data", {}), **own, "observed": observed, "sites": None, "priors": None}
+        read = {key: value for key, value in asdict(data).items() if key in ("observed", "quality")}
+        alone = {**values.get("data", {}), **own, **read, "sites": None, "priors": None}
         table = {} if item.record.prior is None else {"parameters": str(folder / "parameters.csv")}  # it has the site's priors
         return config_text({**values, "data": alone, **table}, folder)
 

@@ -22,6 +22,7 @@ from ..atomic import write_text
 from ..errors import ShapeError, SurrogateError, suggest
 from ..observations import FLUX_UNITS
 from ..transforms import Scaler
+from .windows import WindowedNetwork, Windows
 
 #: Forcing of a network: one tensor (B, T, F), or named tensors for windowed models.
 Forcing: TypeAlias = Tensor | dict[str, Tensor]
@@ -68,12 +69,19 @@ class SurrogateSpec:
     outputs_scaled: bool = False
     """Whether the network returns scaled outputs."""
     warmup_days: int = 0
-    """Days at the start of a run that no loss and no score may use."""
+    """Days at the start of a run that no loss and no score may use; the context of its windows where it has some."""
     fixed_length: int | None = None
     """Number of days that the network is tied to, if it is."""
+    windows: Windows | None = None
+    """How the network cuts time, if it simulates a window at a time; a run may then have any length from one window up."""
     accuracy: dict[str, float] = field(default_factory=dict)
     """RMSE of each output against the process model on held-out members [gC m-2 d-1]."""
     description: str = ""
+
+    def __post_init__(self) -> None:
+        """Count the first context of a windowed network, which it cannot simulate, as warm-up."""
+        if self.windows is not None and self.warmup_days == 0:
+            object.__setattr__(self, "warmup_days", self.windows.context_days)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "surrogate spec") -> SurrogateSpec:
@@ -90,7 +98,7 @@ class SurrogateSpec:
             if key not in values:
                 raise SurrogateError(f"{where}: key {key!r} is missing; a spec needs name, statics, drivers and outputs.")
         lists = {key: _variables(values[key], key, where) for key in ("statics", "drivers", "outputs")}
-        spec = cls(**{**values, **lists})
+        spec = cls(**{**values, **lists, "windows": Windows.from_dict(values.get("windows"), where)})
         _check_spec(spec, where)
         return spec
 
@@ -101,15 +109,9 @@ class SurrogateSpec:
         Raises:
             SurrogateError: If the file is missing, not JSON, or malformed.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SurrogateError(f"{path}: surrogate spec not found. Check `surrogate.spec` in the config.") from None
-        except (OSError, ValueError) as error:
-            raise SurrogateError(f"{path}: is not a JSON file ({error}).") from error
-        if not isinstance(values, dict):
-            raise SurrogateError(f"{path}: expected a JSON object, found {type(values).__name__}.")
-        return cls.from_dict(values, str(path))
+        if not path.exists():
+            raise SurrogateError(f"{path}: surrogate spec not found. Check `surrogate.spec` in the config.")
+        return cls.from_dict(read_object(path), str(path))
 
     def save(self, path: Path) -> None:
         """Write the spec as JSON."""
@@ -118,6 +120,11 @@ class SurrogateSpec:
     def static_scaler(self) -> Scaler:
         """Return the scaling of the static parameters."""
         return _scaler(self.statics)
+
+    @property
+    def shortest_run(self) -> int:
+        """Fewest days that can be simulated."""
+        return self.fixed_length or (1 if self.windows is None else self.windows.days)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -200,6 +207,18 @@ def _check_spec(spec: SurrogateSpec, where: str) -> None:
         raise SurrogateError(f"{where}: 'warmup_days' is {spec.warmup_days!r}, expected a whole number of days, 0 or more.")
     if spec.fixed_length is not None and spec.fixed_length < 1:
         raise SurrogateError(f"{where}: 'fixed_length' is {spec.fixed_length!r}, expected a whole number of days, 1 or more.")
+    if spec.windows is not None:
+        _check_windowed(spec, spec.windows, where)
+
+
+def _check_windowed(spec: SurrogateSpec, windows: Windows, where: str) -> None:
+    if spec.fixed_length is not None:
+        raise SurrogateError(f"{where}: has 'fixed_length' and 'windows'. Windows state the network's length; leave the first out.")
+    if spec.warmup_days < windows.context_days:
+        raise SurrogateError(
+            f"{where}: 'warmup_days' is {spec.warmup_days}, expected {windows.context_days} or more: a network of windows "
+            "simulates nothing in its first context. Mend it, or leave it out."
+        )
 
 
 def _check_variable(variable: Variable, where: str) -> None:
@@ -257,7 +276,8 @@ class FrozenSurrogate(nn.Module):
 
     def __init__(self, network: nn.Module, spec: SurrogateSpec, sha256: str | None = None) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False)
+        network.requires_grad_(False)
+        self.network = network if spec.windows is None else WindowedNetwork(network, spec.windows)
         self.spec = spec
         self.static_scaler = spec.static_scaler().to(torch.get_default_dtype())
         self.forcing_scaler = _scaler(spec.drivers).to(torch.get_default_dtype())
@@ -333,6 +353,12 @@ class FrozenSurrogate(nn.Module):
         """Change of the fluxes with the network's outputs, (V,)."""
         return self._output_std * self._unit_factor if self.spec.outputs_scaled else self._unit_factor
 
+    @property
+    def width(self) -> int:
+        """Widest layer of the network, for rough counts of memory; 64 where nothing tells."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return max((max(t.shape[:-1]) for t in tensors if t.dim() > 1), default=64)
+
     def _check_simulated(self, simulated: object, static: Tensor, forcing: Forcing) -> None:
         if not isinstance(simulated, Tensor):
             raise SurrogateError(
@@ -375,3 +401,18 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        SurrogateError: If it cannot be read, or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SurrogateError(f"{path}: is not a JSON file ({error}).") from error
+    if not isinstance(values, dict):
+        raise SurrogateError(f"{path}: expected a JSON object, found {type(values).__name__}.")
+    return values

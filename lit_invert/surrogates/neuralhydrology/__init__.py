@@ -1,0 +1,1 @@
+"""Runs of the package neuralhydrology: its files by :mod:`.config` and :mod:`.scaler`, its networks by :mod:`.networks`."""
