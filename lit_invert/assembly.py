@@ -143,6 +143,22 @@ def stack_observed(
     return values, mask
 
 
+def stack_select(records: Sequence[Record], problem: InversionProblem, target: str) -> tuple[Tensor, Tensor] | None:
+    """Return the observed fluxes of the `select` days and their mask, (S, T, V), or None where there are none of the target.
+
+    Raises:
+        ConfigError: If some sites have such days and others have not.
+    """
+    observations = [record.select for record in records if record.select is not None]
+    if not observations:
+        return None
+    if len(observations) < len(records):
+        raise ConfigError(f"{len(observations)} of {len(records)} sites have `select` days; fit those without in another batch.")
+    spec = problem.surrogate.spec
+    observed, mask = stack_observed(observations, problem.observed.shape[1], spec.warmup_days)
+    return (observed, mask) if bool(mask[..., spec.output_names.index(target)].any(1).all()) else None
+
+
 @torch.no_grad()
 def is_padded_exactly(together: InversionProblem, alone: InversionProblem, row: int) -> bool:
     """Say whether a site has the same loss at its prior in a batch of longer records as alone.

@@ -34,14 +34,15 @@ def flux_table(
         spec: Names of the outputs.
 
     Returns:
-        Columns `date`, `role`, and for each output `<output>_prior`, `_optimum`, `_resimulated` (if given), `_observed`, `_mask`
-        and `_sigma` (if the data give one).
+        Columns `date`, `role`, and for each output `<output>_prior`, `_optimum` (NaN in the first context of a network of windows),
+        `_resimulated` (if given), `_observed`, `_mask` and `_sigma` (if the data give one).
     """
     observed, mask, sigma = _join_roles([site.fit, *([] if site.select is None else [site.select]), test])
     columns: dict[str, object] = {"date": np.datetime_as_string(site.dates, unit="D"), "role": site.roles}
+    unknown = np.arange(len(site.dates)) < (spec.windows.context_days if spec.windows is not None else 0)
     for i, name in enumerate(spec.output_names):
-        columns[f"{name}_prior"] = result.simulated_prior[:, i]
-        columns[f"{name}_optimum"] = result.simulated_optimum[:, i]
+        columns[f"{name}_prior"] = np.where(unknown, np.nan, result.simulated_prior[:, i])
+        columns[f"{name}_optimum"] = np.where(unknown, np.nan, result.simulated_optimum[:, i])
         if resimulated is not None:
             columns[f"{name}_resimulated"] = resimulated[:, i]
         columns[f"{name}_observed"] = observed[:, i]

@@ -212,9 +212,7 @@ def test_a_coarse_start_is_no_shorter_than_a_window():
 
 def test_a_record_shorter_than_a_window():
     surrogate = windowed()
-    with pytest.raises(
-        ShapeError, match=r"forcing has 9 days but a window has 10: 7 of context and 3 of horizon\. Choose"
-    ):
+    with pytest.raises(ShapeError, match=r"forcing has 9 days but a window has 10: 7 of context and 3 of horizon\. Choose"):
         surrogate(*inputs(days=9))
 
 
