@@ -22,7 +22,7 @@ from .parameters import ParameterSpace, ParameterTable
 from .problem import InversionProblem
 from .settings import InversionSettings
 from .simulators import Simulator
-from .surrogates.base import Forcing, FrozenSurrogate
+from .surrogates.base import Forcing, FrozenSurrogate, SurrogateSpec
 from .transforms import ScaledTransform, Transform
 
 #: Largest relative difference of a site's loss alone and in a batch that still is rounding.
@@ -141,6 +141,13 @@ def stack_observed(
     mask = given if use_mask else torch.isfinite(values)
     mask[:, :warmup_days] = False
     return values, mask
+
+
+def usable_days(observations: Observations | None, spec: SurrogateSpec, target: str) -> Observations | None:
+    """Return observations that hold a day of the target after the surrogate's warm-up, None otherwise."""
+    if observations is None or target not in spec.output_names:
+        return observations
+    return observations if observations.mask[spec.warmup_days :, spec.output_names.index(target)].any() else None
 
 
 def stack_select(records: Sequence[Record], problem: InversionProblem, target: str) -> tuple[Tensor, Tensor] | None:

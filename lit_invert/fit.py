@@ -21,7 +21,8 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from numpy.typing import NDArray
 
-from .assembly import Record, build_problem
+from .assembly import Record, build_problem, usable_days
+from .attributes import AttributeSettings
 from .callbacks.tensorboard import log_outcome
 from .driving import choose_monitor
 from .errors import ConfigError, ResultsError, suggest
@@ -36,6 +37,7 @@ from .report import nep_figure, save_figures, write_report
 from .resimulation import resimulate
 from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, tabulate, write_results, write_status
 from .settings import InversionSettings, ScaleSettings
+from .sharing import SharingSettings
 from .sites import DataSettings, SealedObservations, Site, read_site
 from .solvers import AUTO
 from .surrogates.base import FrozenSurrogate, file_hash
@@ -83,6 +85,10 @@ class FitConfig:
     """Name of the run; its folder is logs/<name>/version_N."""
     logs: str = "logs"
     """Folder of all runs."""
+    sharing: SharingSettings = field(default_factory=SharingSettings)
+    """Which parameters the sites of `data.sites` share."""
+    attributes: AttributeSettings = field(default_factory=AttributeSettings)
+    """How a network learns parameters from attributes of the sites, where it names columns of the catalogue."""
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     """How the many sites of `data.sites` are worked through."""
     seed_everything: int = 0
@@ -175,7 +181,8 @@ def read_site_inputs(
     """
     site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
-    record = Record(torch.as_tensor(site.forcing), site.fit, site.select, prior)
+    select = usable_days(site.select, surrogate.spec, config.inversion.target_variable)
+    record = Record(torch.as_tensor(site.forcing), site.fit, select, prior)
     problem = build_problem(
         surrogate,
         table,
@@ -208,18 +215,18 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     ckpt_path = _checkpoint(config)
     if ckpt_path is not None:
         check_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True), inputs.problem)
-    folder = _run_folder(config)
+    folder = run_folder(config)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
     job = _Job(config, registry, inputs, run, folder, _logger(config, folder))
     try:
-        if _is_first_process():
+        if is_first_process():
             registry.run_started(run)
         result = _invert(job, ckpt_path)
-        if not _is_first_process():
+        if not is_first_process():
             return None
         metrics = _write(job, result)
     except Exception as error:
-        if _is_first_process():
+        if is_first_process():
             write_status(folder, InversionStatus.FAILED, str(error))
             registry.run_failed(run, error)
         raise
@@ -327,13 +334,14 @@ def resimulate_site(
     return resimulate(model, table.names, physical, site.drivers, site.forcing[:days], surrogate.spec.output_names)
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Say whether this is the process of a multi-device run that writes; it is where there is but one."""
     return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
-def _run_folder(config: FitConfig) -> Path:
+def run_folder(config: FitConfig) -> Path:
     """Open this run's folder, or return the one that the first process of a multi-device run has opened."""
-    if not _is_first_process():  # under torchrun nobody could tell it; it writes nothing
+    if not is_first_process():  # under torchrun nobody could tell it; it writes nothing
         return Path(os.environ.get(_FOLDER_VARIABLE) or tempfile.mkdtemp(prefix="lit-invert-"))
     folder = open_run_folder(Path(os.path.normpath(config.logs)), config.name)
     os.environ[_FOLDER_VARIABLE] = str(folder)
@@ -342,7 +350,7 @@ def _run_folder(config: FitConfig) -> Path:
 
 def _logger(config: FitConfig, folder: Path) -> Logger | bool:
     """Return the logger that the config names, or TensorBoard in the run's folder."""
-    if not _is_first_process():
+    if not is_first_process():
         return False
     if config.logger is not None and config.logger is not True:
         return config.logger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -14,10 +14,17 @@ from torch.optim import Optimizer
 from .errors import ConfigError, SurrogateError
 from .losses.misfit import masked_mean_square
 from .problem import InversionProblem, Loss
-from .problem_objective import ProblemObjective
 from .solvers import BoundedSolver
 
 _HASH_KEY, _SPACE_KEY, _SOLVER_KEY = "surrogate_sha256", "theta_space", "solver"
+
+
+class TermwiseObjective(Protocol):
+    """An objective, see :mod:`lit_invert.objective`, that can tell its loss term by term."""
+
+    def loss_at(self, theta: Tensor) -> Loss:
+        """Return the loss of all members."""
+        ...
 
 
 class InversionModule(LightningModule):
@@ -44,7 +51,7 @@ class InversionModule(LightningModule):
         lr: float,
         target: str = "nep",
         select: tuple[Tensor, Tensor] | None = None,
-        objective: ProblemObjective | None = None,
+        objective: TermwiseObjective | None = None,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold theta alone
@@ -89,7 +96,7 @@ class InversionModule(LightningModule):
                 self._log_fit({"loss/total", "fit/rmse"})
         return total
 
-    def _look(self, objective: ProblemObjective) -> tuple[Tensor, Loss]:
+    def _look(self, objective: TermwiseObjective) -> tuple[Tensor, Loss]:
         """Return the loss as its tangent plane: the solver has value and gradient already, and backward costs nothing."""
         solver = self.optimizers(use_pl_optimizer=False)
         assert isinstance(solver, BoundedSolver)

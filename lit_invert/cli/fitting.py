@@ -42,6 +42,8 @@ def fit(argv: list[str], options: Options) -> int:
 def _fit_sites(config: FitConfig, registry: Registry) -> int:
     with SitesProgress() as progress:
         outcome = fit_sites(config, registry, progress.show)
+    if outcome is None:
+        return OK
     show_sites(outcome)
     return FAILED if len(outcome.failed) == len(outcome.sites) else OK
 

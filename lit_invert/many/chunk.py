@@ -66,7 +66,7 @@ class ChunkSummary:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class ReadySite:
     """A site that was read and checked."""
 
     entry: SiteEntry
@@ -92,6 +92,14 @@ class ChunkFitter:
         self.surrogate, self.table = read_model(config, registry)
         self.priors = load_priors(config.data.priors, self.table)
 
+    @property
+    def run_info(self) -> RunInfo:
+        """The run, as plugins see it."""
+        config = self.config
+        return RunInfo(
+            "fit", config.name, self.store.folder, config.seed_everything, config.sections, self.registry.versions(), True
+        )
+
     def fit(self, chunk: Chunk) -> ChunkSummary:
         """Fit the sites of a chunk and write their rows, unless they are there.
 
@@ -103,16 +111,17 @@ class ChunkFitter:
             return ChunkSummary(chunk.name, len(chunk.entries), {}, 0.0)
         seed_everything(self.config.seed_everything, verbose=False)
         failures: dict[str, str] = {}
-        ready = self._read(chunk.entries, failures)
+        ready = self.read(chunk.entries, failures)
         found: dict[str, RunTables] = {}
         for has_select in (True, False):
             group = [item for item in ready if (item.record.select is not None) == has_select]
-            for batch in self._batches(group):
+            for batch in self.batches(group):
                 self._fit_batch(batch, found, failures)
-        self.store.write(chunk.name, self._tables(chunk, found, failures))
+        self.store.write(chunk.name, self.rows(chunk.entries, found, failures))
         return ChunkSummary(chunk.name, len(chunk.entries), failures, time.perf_counter() - start)
 
-    def _read(self, entries: Sequence[SiteEntry], failures: dict[str, str]) -> list[_Ready]:
+    def read(self, entries: Sequence[SiteEntry], failures: dict[str, str]) -> list[ReadySite]:
+        """Read and check sites; of those that cannot be read the reason is put among the failures."""
         ready = []
         for entry in entries:
             config = replace(self.config, data=entry.data)
@@ -122,32 +131,36 @@ class ChunkFitter:
             except Exception as error:
                 failures[entry.name] = self._explain(entry, error)
             else:
-                ready.append(_Ready(entry, inputs.site, inputs.sealed, inputs.record, inputs.verdicts))
+                ready.append(ReadySite(entry, inputs.site, inputs.sealed, inputs.record, inputs.verdicts))
         return ready
 
-    def _batches(self, ready: Sequence[_Ready]) -> list[list[_Ready]]:
+    def batches(self, ready: Sequence[ReadySite]) -> list[list[ReadySite]]:
+        """Share sites out between batches."""
         scale = self.config.scale
         days = most_days(scale.memory_gb, self.surrogate.width, self.config.inversion.starts)
 
         def pads_exactly(shortest: int, longest: int) -> bool:
-            short, long = ready[shortest].record, ready[longest].record
             try:
-                return is_padded_exactly(self._problem([short, long]), self._problem([short]), 0)
+                return self.pads_exactly(ready[shortest].record, ready[longest].record)
             except Exception:  # whichever site is to blame will say so in a batch of its own
                 return False
 
         lengths = [item.record.days for item in ready]
         return [[ready[i] for i in batch] for batch in plan_batches(lengths, scale.batch_sites, days, pads_exactly)]
 
+    def pads_exactly(self, shorter: Record, longer: Record) -> bool:
+        """Say whether the shorter of two records has the same loss in a batch with the longer as alone."""
+        return is_padded_exactly(self._problem([shorter, longer]), self._problem([shorter]), 0)
+
     def _problem(self, records: Sequence[Record]) -> InversionProblem:
         config, registry = self.config, self.registry
         terms, transform = registry.guard_terms(config.loss_terms), registry.transforms[config.constraints.transform]
         return build_problem(self.surrogate, self.table, records, config.inversion, terms, transform)
 
-    def _fit_batch(self, batch: Sequence[_Ready], found: dict[str, RunTables], failures: dict[str, str]) -> None:
+    def _fit_batch(self, batch: Sequence[ReadySite], found: dict[str, RunTables], failures: dict[str, str]) -> None:
         """Invert the sites of a batch together; in halves where that ends in an error."""
         try:
-            results = self._invert([item.record for item in batch])
+            results = self.invert([item.record for item in batch])
         except Exception as error:
             if len(batch) == 1:
                 failures[batch[0].entry.name] = self._explain(batch[0].entry, error)
@@ -158,13 +171,17 @@ class ChunkFitter:
             return
         for item, result in zip(batch, results, strict=True):
             try:
-                found[item.entry.name] = self._finish(item, result)
+                found[item.entry.name] = self.finish(item, result)
             except Exception as error:
                 failures[item.entry.name] = self._explain(item.entry, error)
 
-    def _invert(self, records: Sequence[Record]) -> list[InversionResult]:
+    def invert(self, records: Sequence[Record]) -> list[InversionResult]:
+        """Invert a batch, each site as if it were alone.
+
+        Raises:
+            KeyboardInterrupt: If the user stopped it.
+        """
         config, registry = self.config, self.registry
-        run = RunInfo("fit", config.name, self.store.folder, config.seed_everything, config.sections, registry.versions(), True)
         with without_banners():
             results = invert_sites(
                 self.surrogate,
@@ -175,13 +192,13 @@ class ChunkFitter:
                 transform=registry.transforms[config.constraints.transform],
                 solver=registry.solvers.get(config.inversion.solver),
                 trainer={**config.trainer, "enable_progress_bar": False, "enable_checkpointing": False},
-                callbacks=registry.callbacks(run),
+                callbacks=registry.callbacks(self.run_info),
             )
         if any(result.status is InversionStatus.INTERRUPTED for result in results):
             raise KeyboardInterrupt
         return results
 
-    def _finish(self, item: _Ready, result: InversionResult) -> RunTables:
+    def finish(self, item: ReadySite, result: InversionResult) -> RunTables:
         """Re-simulate, score, and write the site's folder where folders are asked for."""
         config, registry, surrogate = self.config, self.registry, self.surrogate
         again = resimulate_site(config, registry, result.table, result.optimum, item.site, surrogate)
@@ -190,7 +207,7 @@ class ChunkFitter:
             self._write_folder(item, tables)
         return tables
 
-    def _write_folder(self, item: _Ready, tables: RunTables) -> None:
+    def _write_folder(self, item: ReadySite, tables: RunTables) -> None:
         folder = self.store.folder / "sites" / item.entry.name
         folder.mkdir(parents=True, exist_ok=True)
         data = item.entry.data
@@ -200,7 +217,7 @@ class ChunkFitter:
         save_figures(folder)
         write_report(folder, list(self.registry.report_sections.values()))
 
-    def _config_text(self, item: _Ready, folder: Path) -> str:
+    def _config_text(self, item: ReadySite, folder: Path) -> str:
         """Return the config that fits this site alone, for its folder."""
         data, values = item.entry.data, self.config.values
         own = {key: getattr(data, key) for key in ("path", "drivers_path", "site", "latitude", "query", "years")}
@@ -216,12 +233,13 @@ class ChunkFitter:
         forcing = torch.zeros(1, self.surrogate.spec.fixed_length or _FEW_DAYS, len(self.surrogate.spec.drivers))
         return Simulator(self.surrogate, forcing, inversion.kernel, inversion.arithmetic, inversion.kernel_threads).kernel
 
-    def _tables(self, chunk: Chunk, found: Mapping[str, RunTables], failures: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-        """Return the rows of a chunk, in the order of the catalogue."""
-        done = [(entry, found[entry.name]) for entry in chunk.entries if entry.name in found]
+    @staticmethod
+    def rows(entries: Sequence[SiteEntry], found: Mapping[str, RunTables], failures: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+        """Return the rows of sites in the three tables, in the order of the catalogue."""
+        done = [(entry, found[entry.name]) for entry in entries if entry.name in found]
         sites = [
             site_row(entry, found[entry.name]) if entry.name in found else failed_row(entry, failures[entry.name])
-            for entry in chunk.entries
+            for entry in entries
         ]
         metrics = [row for entry, tables in done for row in metric_rows(entry, tables)]
         return to_tables(sites, metrics, [parameter_rows(entry, tables) for entry, tables in done])

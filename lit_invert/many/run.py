@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
 from ..errors import ResultsError
 from ..extensions import RunInfo
-from ..fit import FitConfig, model_provenance, read_model
+from ..fit import FitConfig, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
-from ..results import InversionStatus, open_run_folder, to_json, write_status
+from ..results import InversionStatus, to_json, write_status
 from .chunk import Chunk
 from .engines import build_engine
 from .store import FAILED, Store
+from .together import fit_together
 
 #: Blocks of the config that say how sites are worked through, not what becomes of them.
 _HOW = ("scale", "ckpt_path", "logs", "name", "logger")
@@ -56,7 +58,9 @@ class SitesOutcome:
         return self.sites[self.sites["status"] == FAILED]
 
 
-def fit_sites(config: FitConfig, registry: Registry, show: Callable[[Progress], None] = lambda progress: None) -> SitesOutcome:
+def fit_sites(
+    config: FitConfig, registry: Registry, show: Callable[[Progress], None] = lambda progress: None
+) -> SitesOutcome | None:
     """Fit every site of a catalogue.
 
     Args:
@@ -65,7 +69,7 @@ def fit_sites(config: FitConfig, registry: Registry, show: Callable[[Progress], 
         show: Told how far the run is, each time a chunk has been written.
 
     Returns:
-        The outcome; it may hold sites that failed.
+        The outcome; it may hold sites that failed. None in the second and further processes of a run on several devices.
 
     Raises:
         LitInvertError: If the config, the catalogue or anything that all sites share is wrong; nothing is written then.
@@ -81,9 +85,15 @@ def fit_sites(config: FitConfig, registry: Registry, show: Callable[[Progress], 
     provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
     folder = _folder(config, provenance)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions(), True)
+    is_joint = config.sharing.shares or bool(config.attributes.columns)
+    if not is_first_process():
+        fit_together(config, registry, entries, folder)
+        return None
     try:
         registry.run_started(run)
-        sites = _run(config, registry, entries, folder, show)
+        sites = (fit_together if is_joint else partial(_run, show=show))(config, registry, entries, folder)
+        succeeded = int((sites["status"] != FAILED).sum())
+        write_status(folder, "finished", f"{succeeded} of {len(sites)} sites have a result; {len(sites) - succeeded} failed.")
     except KeyboardInterrupt:
         write_status(folder, InversionStatus.INTERRUPTED, "The run was interrupted; --ckpt_path last goes on with it.")
         raise
@@ -108,10 +118,7 @@ def _run(
     for summary in build_engine(config, registry, folder).run(chunks):
         done, failed = done + summary.sites, failed + len(summary.failures)
         show(Progress(done, len(entries), failed))
-    sites = store.join(config.scale.parquet)
-    succeeded = int((sites["status"] != FAILED).sum())
-    write_status(folder, "finished", f"{succeeded} of {len(sites)} sites have a result; {len(sites) - succeeded} failed.")
-    return sites
+    return store.join(config.scale.parquet)
 
 
 def _chunks(waiting: Sequence[tuple[int, SiteEntry]], size: int) -> list[Chunk]:
@@ -123,7 +130,9 @@ def _folder(config: FitConfig, provenance: dict[str, Any]) -> Path:
     """Open the folder of a new run, or that of the one to go on with."""
     logs = Path(os.path.normpath(config.logs))
     if config.ckpt_path is None:
-        folder = open_run_folder(logs, config.name)
+        folder = run_folder(config)
+        if not is_first_process():
+            return folder
         write_text(folder / "config.yaml", config.text)
         write_text(folder / "provenance.json", to_json(provenance))
         return folder
