@@ -152,6 +152,8 @@ def _fit_shared(
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     best = watch.best.theta if watch.best.theta is not None else module.theta.detach()
     theta, loss = (_gather(value, own, plan.sites) for value in (objective.finish(best), objective.loss_of_sites(best)[:, None]))
+    if driver.world_size > 1:  # what follows is one process's business
+        distributed.destroy_process_group()
     if driver.global_rank > 0:
         return None
     monitor = watch.best.monitor

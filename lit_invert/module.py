@@ -134,7 +134,7 @@ class InversionModule(LightningModule):
     @torch.no_grad()
     def fit_rmse(self, loss: Loss) -> Tensor:
         """Return the target's RMSE on the `fit` days, a (B,)-dim tensor [gC m-2 d-1]."""
-        return self._rmse(loss.evaluation.simulated, self.problem.observed, self.problem.mask)
+        return self._rmse(loss.evaluation.simulated, loss.evaluation.observed, loss.evaluation.mask)
 
     @torch.no_grad()
     def select_rmse(self) -> Tensor:

@@ -55,6 +55,7 @@ class SharedInversionModule(InversionModule):
     ) -> None:
         super().__init__(objective.problem, gamma[None], build_optimizer, lr, target, select, objective)
         self.shared = objective
+        self._scored: tuple[Loss, Tensor, Tensor] | None = None
         own = [name for name, _ in (*self.named_parameters(), *self.named_buffers()) if name != "theta"]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, own)
 
@@ -79,14 +80,40 @@ class SharedInversionModule(InversionModule):
         """Keep the shared vector inside its bounds: not every solver does."""
         self.theta.copy_(self.shared.project(self.theta))
 
-    def _rmse(self, simulated: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
-        """Return the RMSE over the days of all sites of all processes, (1,)."""
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of all sites, and score them here: whether a callback wants scores differs from process to process."""
+        total = super().training_step(batch, batch_idx)
+        assert self.last_loss is not None
+        self._score(self.last_loss)
+        return total
+
+    def fit_rmse(self, loss: Loss) -> Tensor:
+        """Return the target's RMSE over the `fit` days of all sites of all processes, (1,) [gC m-2 d-1]."""
+        return self._score(loss)[0]
+
+    def select_rmse_of(self, loss: Loss) -> Tensor:
+        """Return the same over the `select` days."""
+        return self._score(loss)[1]
+
+    @torch.no_grad()
+    def _score(self, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Return both scores; all processes must ask for those of a loss that is new."""
+        if self._scored is None or self._scored[0] is not loss:
+            evaluation = loss.evaluation
+            days = [(evaluation.observed, evaluation.mask)]
+            days += [(self.select_observed, self.select_mask)] if self.has_select else []
+            sums = torch.stack([self._sums(evaluation.simulated, *part) for part in days])
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.all_reduce(sums)
+            scores = (sums[:, 0] / sums[:, 1].clamp_min(1)).sqrt().to(evaluation.simulated)
+            self._scored = loss, scores[:1], scores[-1:]
+        return self._scored[1:]
+
+    def _sums(self, simulated: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
+        """Return the sum of squares over the observed days of this process's sites, and their number, (2,)."""
         days = mask[..., self._place]
         square = torch.where(days, simulated[..., self._place] - observed[..., self._place], 0.0).square()
-        sums = torch.stack([square.double().sum(), days.double().sum()])
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(sums)
-        return (sums[0] / sums[1].clamp_min(1)).sqrt().to(simulated)[None]
+        return torch.stack([square.double().sum(), days.double().sum()])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the shared vector and what its values are; the sites' own follow from it."""

@@ -38,6 +38,8 @@ from .rows import failed_row, metric_rows, parameter_rows, site_row, to_tables
 from .store import Store, chunk_name
 
 _FEW_DAYS = 30
+#: What a batch among many needs of the Trainer: one device, and no bar or checkpoints of its own.
+_IN_A_BATCH = {"devices": 1, "num_nodes": 1, "strategy": "auto", "enable_progress_bar": False, "enable_checkpointing": False}
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class ChunkFitter:
                 terms=registry.guard_terms(config.loss_terms),
                 transform=registry.transforms[config.constraints.transform],
                 solver=registry.solvers.get(config.inversion.solver),
-                trainer={**config.trainer, "enable_progress_bar": False, "enable_checkpointing": False},
+                trainer={**config.trainer, **_IN_A_BATCH},
                 callbacks=registry.callbacks(self.run_info),
             )
         if any(result.status is InversionStatus.INTERRUPTED for result in results):

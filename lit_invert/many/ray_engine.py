@@ -15,6 +15,8 @@ import importlib.util
 import os
 import pickle
 import secrets
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +34,8 @@ from .store import Store
 
 #: Room for what goes from process to process, which is little: configs and summaries [bytes].
 _OBJECT_STORE = 200 * 2**20
+#: Longest wait for a cluster [s].
+_ANSWERS_WITHIN = 10.0
 #: Where `trainer.accelerator` says so, each task has a GPU of its own.
 _ON_GPU = ("gpu", "cuda")
 
@@ -48,13 +52,12 @@ class RayEngine:
     """
 
     def __init__(self, config: FitConfig, folder: Path) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise ConfigError('`scale.engine: ray` needs Ray. Run: pip install "lit-invert[ray]", or use engine: local.')
+        self._ray = load_ray(config.scale)
         self._store, self._scale = Store(folder.absolute()), config.scale
         threads = config.inversion.kernel_threads or 1  # several processes share the cores
         inversion = replace(config.inversion, kernel_threads=threads, cpu_threads=config.inversion.cpu_threads or 1)
         self._demand = {"CPU": threads, "GPU": int(config.trainer.get("accelerator") in _ON_GPU)}
-        self._config = _pickled(replace(config, inversion=inversion, logger=False))
+        self._config = _pickled(self._ray, replace(config, inversion=inversion, logger=False))
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[ChunkSummary]:
         """Fit the chunks; a chunk whose worker was lost more often than `scale.retries` leaves rows of failed sites.
@@ -63,38 +66,38 @@ class RayEngine:
             ConfigError: If there is no Ray at the address, or none of its machines has what a task needs.
             LitInvertError: If a worker finds fault with what all sites share.
         """
-        with _connected(self._scale, self._demand["CPU"]) as ray:
-            _check_machines(ray, self._demand)
-            task = ray.remote(_fit_chunk).options(
+        with connected(self._ray, self._scale, self._demand["CPU"]):
+            _check_machines(self._ray, self._demand)
+            task = self._ray.remote(_fit_chunk).options(
                 num_cpus=self._demand["CPU"], num_gpus=self._demand["GPU"], max_retries=self._scale.retries
             )
             waiting = iter(chunks)
             running: dict[Any, Chunk] = {}
             try:
                 while True:
-                    for chunk in islice(waiting, max(0, self._room(ray) - len(running))):
+                    for chunk in islice(waiting, max(0, self._room() - len(running))):
                         running[task.remote(self._config, self._store.folder, chunk)] = chunk
                     if not running:
                         return
-                    (done, *_), _ = ray.wait(list(running))
-                    yield self._summary(ray, done, running.pop(done))
+                    (done, *_), _ = self._ray.wait(list(running))
+                    yield self._summary(done, running.pop(done))
             finally:
                 for unfinished in running:
-                    ray.cancel(unfinished, force=True)
+                    self._ray.cancel(unfinished, force=True)
 
-    def _room(self, ray: Any) -> int:
+    def _room(self) -> int:
         """Return how many tasks may be under way: enough that no core waits, on a cluster that may have grown."""
         if self._scale.workers:
             return self._scale.workers
-        there = ray.cluster_resources()
-        return 2 * max(1, *(int(there.get(name, 0) / amount) for name, amount in self._demand.items() if amount))
+        there = self._ray.cluster_resources()
+        return 2 * max(1, min(int(there.get(name, 0) / amount) for name, amount in self._demand.items() if amount))
 
-    def _summary(self, ray: Any, done: Any, chunk: Chunk) -> ChunkSummary:
+    def _summary(self, done: Any, chunk: Chunk) -> ChunkSummary:
         """Return what a task has to say, or write the rows of a chunk that failed for good."""
         try:
-            summary: ChunkSummary = ray.get(done)
+            summary: ChunkSummary = self._ray.get(done)
             return summary
-        except ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, LitInvertError):
                 raise cause from None
@@ -117,42 +120,33 @@ def _fitter(config: bytes, folder: Path) -> ChunkFitter:
     return ChunkFitter(pickle.loads(config), load_plugins(), folder)  # from our own driver
 
 
-def _pickled(config: FitConfig) -> bytes:
-    from ray import cloudpickle
-
+def _pickled(ray: Any, config: FitConfig) -> bytes:
     try:
-        data: bytes = cloudpickle.dumps(config)
+        data: bytes = ray.cloudpickle.dumps(config)
     except (TypeError, pickle.PicklingError) as error:
         raise ConfigError(f"the config holds what no worker can be sent ({error}). Use engine: local, or leave it out.") from error
     return data
 
 
-@contextmanager
-def _connected(scale: ScaleSettings, threads: int) -> Iterator[Any]:
-    """Yield Ray, connected: as the caller has it, else to the cluster at the address, else started here for a while."""
-    if scale.ray_address is None:
+def load_ray(scale: ScaleSettings) -> Any:
+    """Import Ray.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError('`scale.engine: ray` needs Ray. Run: pip install "lit-invert[ray]", or use engine: local.')
+    if scale.ray_address is None and "ray" not in sys.modules:  # it reads the environment when it is imported
         _keep_private(scale.retries)
     import ray
 
-    if ray.is_initialized():
-        yield ray
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if scale.ray_address is None:
-        cores = (scale.workers * threads) or max(threads, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cores, object_store_memory=_OBJECT_STORE, include_dashboard=False, **quiet)
-    else:
-        _connect(ray, scale.ray_address, quiet)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    return ray
 
 
 def _keep_private(retries: int) -> None:
     """Have a Ray that is started here listen on this machine alone, with a token of its own, and tell nobody of it."""
     for name, value in (
-        ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),  # the switch is older than its use: without it, only 127.0.0.1
+        ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),  # its name is older than its use: 127.0.0.1 alone, on every system
         ("RAY_AUTH_MODE", "token"),
         ("RAY_AUTH_TOKEN", secrets.token_hex(32)),
         ("RAY_USAGE_STATS_ENABLED", "0"),
@@ -161,15 +155,58 @@ def _keep_private(retries: int) -> None:
         os.environ.setdefault(name, value)
 
 
+@contextmanager
+def connected(ray: Any, scale: ScaleSettings, threads: int) -> Iterator[None]:
+    """Connect to Ray for a while: to the one that the caller has, else to the cluster at the address, else to one started here.
+
+    Args:
+        ray: The module.
+        scale: Address and workers.
+        threads: Cores of a task.
+
+    Raises:
+        ConfigError: If there is no Ray at the address.
+    """
+    if scale.ray_address is not None:
+        _check_answers(scale.ray_address)
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if scale.ray_address is None:
+        cores = (scale.workers * threads) or max(threads, os.cpu_count() or 1)
+        ray.init("local", num_cpus=cores, object_store_memory=_OBJECT_STORE, include_dashboard=False, **quiet)
+    else:
+        _connect(ray, scale.ray_address, quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     try:
         ray.init(address, **quiet)
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"`scale.ray_address`: no Ray cluster answers at {address!r} ({reason}). "
-            "Start one with `ray start --head`, or leave the address out."
-        ) from error
+    except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _check_answers(address: str) -> None:
+    """Check that someone listens at `host:port`; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
+        except OSError as error:
+            raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    return ConfigError(
+        f"`scale.ray_address`: no Ray cluster answers at {address!r} ({reason}). "
+        "Start one with `ray start --head`, or leave the address out."
+    )
 
 
 def _check_machines(ray: Any, demand: dict[str, int]) -> None:
@@ -179,11 +216,11 @@ def _check_machines(ray: Any, demand: dict[str, int]) -> None:
         return
     wanted = " and ".join(f"{amount} {name}" for name, amount in demand.items() if amount)
     raise ConfigError(
-        f"a batch of sites needs {wanted} (`inversion.kernel_threads`, `trainer.accelerator`), which no machine that Ray has offers."
+        f"a batch of sites needs {wanted} on one machine (`inversion.kernel_threads`, `trainer.accelerator`), and Ray has none."
     )
 
 
 def _reason(error: Exception, cause: Exception | None, retries: int) -> str:
     if cause is not None:
         return f"{type(cause).__name__}: {cause}"
-    return f"its worker was lost {retries + 1} times ({type(error).__name__}); see `scale.memory_gb`, `scale.batch_sites`"
+    return f"its worker was lost, also in {retries} retries ({type(error).__name__}); see `scale.memory_gb` and `scale.batch_sites`"

@@ -21,7 +21,7 @@ from lightning.pytorch import seed_everything
 
 from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
-from ..errors import ResultsError
+from ..errors import ConfigError, ResultsError
 from ..extensions import RunInfo
 from ..fit import FitConfig, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
@@ -75,6 +75,11 @@ def fit_sites(
         LitInvertError: If the config, the catalogue or anything that all sites share is wrong; nothing is written then.
         KeyboardInterrupt: If the user stopped the run, which can go on later.
     """
+    is_joint = config.sharing.shares or bool(config.attributes.columns)
+    if not is_joint and config.trainer.get("devices") not in (None, "auto", 1, "1"):
+        raise ConfigError(
+            "`trainer.devices`: sites that share nothing run on one device each. Use `scale.engine: ray` for several."
+        )
     seed_everything(config.seed_everything, verbose=False)
     surrogate, table = read_model(config, registry)
     priors = load_priors(config.data.priors, table)
@@ -85,8 +90,7 @@ def fit_sites(
     provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
     folder = _folder(config, provenance)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions(), True)
-    is_joint = config.sharing.shares or bool(config.attributes.columns)
-    if not is_first_process():
+    if not is_first_process():  # of a joint fit: sites on their own run on one device
         fit_together(config, registry, entries, folder)
         return None
     try:

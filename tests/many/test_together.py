@@ -121,13 +121,17 @@ def test_what_does_not_go_together_is_one_line(config_path, overrides, message):
 
 def test_two_processes_find_what_one_does(config_path):
     command = [sys.executable, "-m", "lit_invert", "fit", "--config", str(config_path), "--sharing.default", "group"]
-    command += ["--sharing.compare", "false", "--inversion.max_iters", "30"]
+    command += ["--sharing.leave_one_out", "true", "--inversion.max_iters", "30", "--logger", "true"]
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--name", "two"]
     for extra in ([], two):
         done = subprocess.run([*command, *extra], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     one, both = (pd.read_csv(config_path.parent / "logs" / name / "version_0" / "parameters.csv") for name in ("toy", "two"))
     assert both["optimum"].to_numpy() == pytest.approx(one["optimum"].to_numpy(), abs=1e-5)
+    for name in ("skill", "unseen"):
+        one, both = (pd.read_csv(config_path.parent / "logs" / run / "version_0" / f"{name}.csv") for run in ("toy", "two"))
+        numbers = one.select_dtypes("number").columns
+        assert both[numbers].to_numpy() == pytest.approx(one[numbers].to_numpy(), abs=1e-4, nan_ok=True)
     assert not (config_path.parent / "logs" / "two" / "version_1").exists()
 
 
