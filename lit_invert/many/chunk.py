@@ -6,6 +6,7 @@ in halves until the guilty site is alone, so that its neighbours lose nothing bu
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -196,6 +197,7 @@ class ChunkFitter:
                 trainer={**config.trainer, **_IN_A_BATCH},
                 callbacks=registry.callbacks(self.run_info),
             )
+        gc.collect()  # module and Trainer know each other, and would keep the batch until somebody looks
         if any(result.status is InversionStatus.INTERRUPTED for result in results):
             raise KeyboardInterrupt
         return results

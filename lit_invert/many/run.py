@@ -26,11 +26,14 @@ from ..extensions import RunInfo
 from ..fit import FitConfig, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
 from ..results import InversionStatus, to_json, write_status
+from ..settings import ScaleSettings
 from .chunk import Chunk
 from .engines import build_engine
 from .store import FAILED, Store
 from .together import fit_together
 
+#: Fewest chunks for each worker, where there are several.
+_CHUNKS_A_WORKER = 4
 #: Blocks of the config that say how sites are worked through, not what becomes of them.
 _HOW = ("scale", "ckpt_path", "logs", "name", "logger")
 
@@ -116,13 +119,21 @@ def _run(
     store.forget_failures()
     finished = store.finished()
     waiting = [(i, entry) for i, entry in enumerate(entries) if entry.name not in finished]
-    chunks = _chunks(waiting, config.scale.batch_sites)
+    chunks = _chunks(waiting, _chunk_size(len(waiting), config.scale))
     done, failed = len(entries) - len(waiting), 0
     show(Progress(done, len(entries), failed))
     for summary in build_engine(config, registry, folder).run(chunks):
         done, failed = done + summary.sites, failed + len(summary.failures)
         show(Progress(done, len(entries), failed))
     return store.join(config.scale.parquet)
+
+
+def _chunk_size(sites: int, scale: ScaleSettings) -> int:
+    """Return how many sites a chunk has: with several workers few enough that none waits long for the last."""
+    if scale.engine == "local":
+        return scale.batch_sites
+    workers = scale.workers or os.cpu_count() or 1
+    return max(1, min(scale.batch_sites, -(-sites // (_CHUNKS_A_WORKER * workers))))
 
 
 def _chunks(waiting: Sequence[tuple[int, SiteEntry]], size: int) -> list[Chunk]:

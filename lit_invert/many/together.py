@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from ..assembly import build_problem
 from ..atomic import write_text
@@ -156,8 +157,10 @@ class _Together:
 
     def _logger(self) -> object:
         config, folder = self.config, self.fitter.store.folder
-        if not is_first_process() or config.logger is False:
+        if config.logger is False:
             return False
+        if not is_first_process():  # what is logged is summed over processes, so each must take part
+            return DummyLogger()
         if config.logger is not None and config.logger is not True:
             return config.logger
         version = int(folder.name.removeprefix("version_"))
