@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -280,7 +279,7 @@ class Priors:
         return None if named is None else self.rows[named]
 
 
-def load_priors(path: str | os.PathLike[str] | None, table: ParameterTable) -> Priors:
+def load_priors(path: str | Path | None, table: ParameterTable) -> Priors:
     """Read the table of priors: a column `prior` with names, and one column a parameter; an empty cell is the table's prior.
 
     Args:

@@ -387,7 +387,7 @@ def model_provenance(
     registry: Registry,
     surrogate: FrozenSurrogate,
     kernel: str,
-    files: Mapping[str, str | os.PathLike[str] | None],
+    files: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Say what numbers were made from and with.
 

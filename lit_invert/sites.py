@@ -7,7 +7,6 @@ Nothing that can be reached from a `Site` leads to a `test` value.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ class DataSettings:
     A FLUXNET file needs `path` and `latitude` alone; many sites need `sites`.
     """
 
-    path: str | os.PathLike[str] | None = None
+    path: str | None = None
     """File with one row a day: CSV, Parquet, or what a plugin reads. With `sites`, the file of those that name none."""
     latitude: float | None = None
     """Latitude of the site [degrees north]; a constant column `latitude` of the file when omitted."""
@@ -44,15 +43,15 @@ class DataSettings:
     """Which days count as observed, for every flux."""
     drivers: dict[str, DriverSettings] = field(default_factory=dict)
     """Drivers whose column, unit or constant cannot be guessed."""
-    drivers_path: str | os.PathLike[str] | None = None
+    drivers_path: str | None = None
     """File with the weather, if it is another one."""
     query: str = ""
     """Which rows of the file are the site's, as `column = value`; by its `unique_id` when omitted."""
     years: str = ""
     """First and last year to use, as `2009-2012`, or one year; all when omitted."""
-    sites: str | os.PathLike[str] | None = None
+    sites: str | None = None
     """Catalogue of many sites, CSV or Parquet with one row a site, or a folder of their files."""
-    priors: str | os.PathLike[str] | None = None
+    priors: str | None = None
     """Priors of sites that differ from the table of parameters: CSV with one row a prior, one column a parameter."""
     split: SplitSettings = field(default_factory=SplitSettings)
     """How days are shared out between `fit`, `select` and `test`."""

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import parse_fit, parse_train
+from ..errors import ConfigError
 from ..fit import FitConfig, read_inputs
 from ..fit import fit as run_fit
-from ..many import fit_sites
+from ..many import check_sites, fit_sites
 from ..plugins import Registry, load_plugins
 from ..results import InversionStatus
 from ..training import train as run_train
 from . import FAILED, INTERRUPTED, OK, Options
 from .outcome import show_outcome, show_site, show_verdicts
-from .sites import SitesProgress, show_sites
+from .sites import SitesProgress, show_checks, show_sites
 
 #: Short spellings of keys of the config.
 _SHORT = {"--engine": "--scale.engine", "--ray-address": "--scale.ray_address"}
@@ -32,6 +33,7 @@ def fit(argv: list[str], options: Options) -> int:
     config = replace(config, command=shlex.join(["lit-invert", "fit", *argv]))
     if config.data.sites is not None:
         return _fit_sites(config, registry)
+    _check_one_site(config)
     outcome = run_fit(config, registry)
     if outcome is None:
         return OK
@@ -48,6 +50,18 @@ def _fit_sites(config: FitConfig, registry: Registry) -> int:
     return FAILED if len(outcome.failed) == len(outcome.sites) else OK
 
 
+def _check_one_site(config: FitConfig) -> None:
+    """Refuse what means something for several sites alone."""
+    wants = {
+        "scale.engine": config.scale.engine != "local",
+        "sharing": config.sharing.shares,
+        "attributes.columns": bool(config.attributes.columns),
+    }
+    for key, is_given in wants.items():
+        if is_given:
+            raise ConfigError(f"`{key}` is for several sites, but `data.path` names one. Give a catalogue as `data.sites`.")
+
+
 def _spell_out(argv: Sequence[str]) -> list[str]:
     """Return the arguments with the short spellings of keys in full."""
     return [
@@ -59,12 +73,20 @@ def _spell_out(argv: Sequence[str]) -> list[str]:
 def check(argv: list[str], options: Options) -> int:
     """Read and check all inputs of a fit, and show what the checks found."""
     registry = load_plugins()
-    config = parse_fit(argv, registry, options.trust)
+    config = parse_fit(_spell_out(argv), registry, options.trust)
+    if config.data.sites is not None:
+        return _check_sites(config, registry)
     inputs = read_inputs(replace(config, checks="warn"), registry)
     verdicts = inputs.verdicts
     show_site(inputs.site)
     show_verdicts(verdicts)
     return FAILED if any(verdict.outcome == "fail" for verdict in verdicts) else OK
+
+
+def _check_sites(config: FitConfig, registry: Registry) -> int:
+    outcomes = check_sites(replace(config, checks="warn"), registry)
+    show_checks(outcomes)
+    return FAILED if any(outcome.failed for outcome in outcomes) else OK
 
 
 def train(argv: list[str], options: Options) -> int:

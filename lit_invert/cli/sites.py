@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..many import SitesOutcome
+from ..many import SiteCheck, SitesOutcome
 from ..many.run import Progress as SitesDone
 from ..many.store import FAILED
 from .tables import add_row, new_table, number
@@ -51,6 +52,24 @@ def show_sites(outcome: SitesOutcome) -> None:
         console.print(f"... and {len(outcome.failed) - _SHOWN} more, see sites.csv.", style="red")
     console.print(f"{len(fitted)} of {len(outcome.sites)} sites fitted.", style="bold")
     console.print(f"Results: {outcome.folder}", soft_wrap=True)
+
+
+def show_checks(checks: Sequence[SiteCheck]) -> None:
+    """Print days by role and findings of each site, and why a site cannot be read."""
+    console = Console(highlight=False, markup=False)
+    table = new_table("sites before the fit", "site")
+    for column in ("fit", "select", "test"):
+        table.add_column(column, justify="right")
+    table.add_column("finding")
+    for check in checks:
+        days = [str(check.days.get(role, 0)) for role in ("fit", "select", "test")] if check.days else ["-"] * 3
+        findings = [f"{verdict.check} {verdict.outcome}" for verdict in check.verdicts if verdict.outcome != "pass"]
+        add_row(table, check.site, *days, (check.fault and "cannot be read") or ", ".join(findings) or "pass")
+    console.print(table)
+    for check in checks:
+        for message in [check.fault, *(v.message for v in check.verdicts if v.outcome == "fail")]:
+            if message:
+                console.print(f"{check.site}: {message}", style="red", soft_wrap=True)
 
 
 def _changes(fitted: pd.DataFrame) -> object:

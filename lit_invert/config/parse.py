@@ -208,7 +208,13 @@ def _with_place(message: str, sources: Sources) -> str:
 
 
 def _plain(parser: ArgumentParser, namespace: Namespace) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(parser.dump(namespace, skip_validation=True))
+    try:
+        values: dict[str, Any] = yaml.safe_load(parser.dump(namespace, skip_validation=True))
+    except yaml.representer.RepresenterError as error:  # the config of a run is stored as YAML, so that it can be run again
+        found = error.args[-1] if error.args else error
+        raise ConfigError(
+            f"a class that the config names has a value that YAML cannot hold: {found!r:.80}. Give it as plain text."
+        ) from error
     return values
 
 

@@ -6,5 +6,7 @@ part of the tables (`store`). A site that fails is a row with its reason. Nothin
 no more of it than a hundred, and a run that was stopped goes on with the sites that have no row yet.
 """
 
+from .check import SiteCheck as SiteCheck
+from .check import check_sites as check_sites
 from .run import SitesOutcome as SitesOutcome
 from .run import fit_sites as fit_sites

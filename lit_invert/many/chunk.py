@@ -34,7 +34,7 @@ from ..results import InversionResult, InversionStatus, RunTables, tabulate, wri
 from ..simulators import Simulator
 from ..sites import SealedObservations, Site
 from .batches import most_days, plan_batches
-from .reading import RememberingReader
+from .reading import remembering
 from .rows import failed_row, metric_rows, parameter_rows, site_row, to_tables
 from .store import Store, chunk_name
 
@@ -89,8 +89,7 @@ class ChunkFitter:
     """
 
     def __init__(self, config: FitConfig, registry: Registry, folder: Path) -> None:
-        readers = {name: RememberingReader(reader) for name, reader in registry.data_readers.items()}
-        self.config, self.registry = config, replace(registry, data_readers=readers)
+        self.config, self.registry = config, remembering(registry)
         self.store = Store(folder)
         self.surrogate, self.table = read_model(config, registry)
         self.priors = load_priors(config.data.priors, self.table)

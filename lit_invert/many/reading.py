@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from ..plugins import Registry
 from ..sites import DataSettings
 from ..tables import DataReader
 
@@ -32,3 +34,8 @@ class RememberingReader:
         if self._known is None or self._known[0] != key:
             self._known = key, self.reader.read(path, settings)
         return self._known[1].copy(deep=False)
+
+
+def remembering(registry: Registry) -> Registry:
+    """Return the registry with readers that keep the last file they have read."""
+    return replace(registry, data_readers={name: RememberingReader(reader) for name, reader in registry.data_readers.items()})

@@ -183,5 +183,5 @@ def _check_same(folder: Path, config: FitConfig, provenance: dict[str, Any]) -> 
         )
 
 
-def _file(path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+def _file(path: str | None) -> str | None:
     return None if path is None or Path(path).is_dir() else path

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 
 from ..assembly import build_problem
 from ..atomic import write_text
@@ -111,7 +110,8 @@ class _Together:
         held = set(learned.held_out.tolist())
         tables = [fitter.table if r.prior is None else fitter.table.with_prior(r.prior.double()) for r in records]
         history = learned.history.rename(columns={"epoch": "iteration", "loss": "loss/total", "watched": "select/rmse"})
-        status, epochs = InversionStatus.EARLY_STOPPED, len(history)
+        epochs = len(history)
+        status = InversionStatus.STEP_LIMIT if epochs == config.attributes.epochs else InversionStatus.EARLY_STOPPED
         endings = [Ending(status, _learnt(epochs, i in held), history, epochs, METRICS["loss"], 0.0) for i in range(len(records))]
         return results_at(problem, learned.theta, tables, endings, target, config.inversion.clip_raw_params.enabled)
 
@@ -122,7 +122,7 @@ class _Together:
             tables["shared"] = shared_values(self.joint)
             if self.config.sharing.leave_one_out:
                 tables["unseen"] = self._left_out(self.joint, found)
-        if self.learned is not None:
+        if self.learned is not None and len(self.learned.held_out):
             held = {self.ready[i].entry.name for i in self.learned.held_out.tolist()}
             rows = [_unseen_row(name, site) for name, site in found.items() if name in held]
             tables["unseen"] = pd.DataFrame(rows, columns=["site", "n", *_UNSEEN])
@@ -157,10 +157,8 @@ class _Together:
 
     def _logger(self) -> object:
         config, folder = self.config, self.fitter.store.folder
-        if config.logger is False:
+        if not is_first_process() or config.logger is False:
             return False
-        if not is_first_process():  # what is logged is summed over processes, so each must take part
-            return DummyLogger()
         if config.logger is not None and config.logger is not True:
             return config.logger
         version = int(folder.name.removeprefix("version_"))

@@ -70,6 +70,11 @@ def read_run(path: str | Path) -> Run:
         hint = f" Did you mean {str(versions[-1])!r}?" if versions else " Expected logs/<name>/version_N."
         raise ResultsError(f"{folder}: is not the folder of a run, it has no `status.json`.{hint}")
     status = _read_json(folder / "status.json")
+    if (folder / "sites.csv").is_file():
+        raise ResultsError(
+            f"{folder}: is a run over many sites. Open the folder of one, {folder / 'sites'}/<site>; "
+            "`scale.site_folders: true` writes them."
+        )
     if not (folder / "metrics.json").is_file():
         raise ResultsError(
             f"{folder}: the run has no results; its status is {status.get('status')!r}: {status.get('message')} Run it again."

@@ -202,7 +202,8 @@ def advise(metrics: dict[str, Any]) -> list[str]:
         if not band["plausible"]["optimum"]:
             advice.append(
                 f"{band['quantity'].upper()} at the optimum is {band['optimum']:.3g}, outside the plausible "
-                f"{band['low']:g} to {band['high']:g} {band['unit']}: NEP may be right for the wrong reason."
+                f"{band['low']:g} to {band['high']:g}{'' if band['unit'] == '-' else ' ' + band['unit']}: "
+                "NEP may be right for the wrong reason."
             )
     if "resimulated" in test and test["n"] and test["resimulated"]["rmse"] >= test["prior"]["rmse"]:
         advice.append(

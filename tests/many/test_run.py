@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lit_invert.cli import main
 from lit_invert.config import parse_fit
 from lit_invert.errors import ConfigError, ObservationError, ResultsError
 from lit_invert.fit import fit
@@ -262,3 +263,40 @@ def test_plugins_are_told_that_there_are_many_sites(config_path):
     registry = build_registry([PluginInfo("listener", Plugin(), "listener", "1")])
     run_sites(config_path, registry=registry)
     assert seen == [("started", True), ("finished", "version_0")]
+
+
+def test_a_catalogue_is_checked_site_by_site(config_path, monkeypatch, capsys):
+    monkeypatch.chdir(config_path.parent)
+    assert main(["check", "--config", str(config_path)]) == 0
+    assert "s003" in capsys.readouterr().out
+    (config_path.parent / "tower_003.csv").write_text("date\n")
+    assert main(["check", "--config", str(config_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "cannot be read" in shown
+    assert "s003: " in shown
+    assert not (config_path.parent / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--engine", "ray"], "`scale.engine` is for several sites"),
+        (["--sharing.default", "global"], "`sharing` is for several sites"),
+        (["--attributes.columns", "[latitude]"], "`attributes.columns` is for several sites"),
+    ],
+)
+def test_what_is_for_many_sites_is_refused_for_one(config_path, overrides, message, capsys):
+    one = ["--data.sites", "null", "--data.path", str(config_path.parent / "tower_000.csv"), "--data.latitude", "48"]
+    assert main(["fit", "--config", str(config_path), *one, *overrides]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_many_sites_says_where_those_of_one_are(config_path):
+    folder = run_sites(config_path).folder
+    with pytest.raises(ResultsError, match=r"is a run over many sites. Open the folder of one, .*sites/<site>"):
+        read_run(folder)
+
+
+def test_devices_are_for_sites_that_share(config_path):
+    with pytest.raises(ConfigError, match="sites that share nothing run on one device each"):
+        run_sites(config_path, "--trainer.devices", "2")

@@ -1,0 +1,57 @@
+"""Looking at every site of a catalogue before a run, writing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..catalogue import load_catalogue, load_priors
+from ..errors import LitInvertError
+from ..extensions import Verdict
+from ..fit import FitConfig, read_model, read_site_inputs
+from ..plugins import Registry
+from .reading import remembering
+
+
+@dataclass(frozen=True)
+class SiteCheck:
+    """What was found of one site."""
+
+    site: str
+    days: Mapping[str, int]
+    """Days of each role; empty where the site cannot be read."""
+    verdicts: tuple[Verdict, ...] = ()
+    fault: str = ""
+    """Why it cannot be read."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a fit would refuse the site."""
+        return bool(self.fault) or any(verdict.outcome == "fail" for verdict in self.verdicts)
+
+
+def check_sites(config: FitConfig, registry: Registry) -> list[SiteCheck]:
+    """Read and check every site of a catalogue.
+
+    Args:
+        config: The config, with `data.sites`; with `checks: warn` a failed check is a finding and not an error.
+        registry: What the plugins registered.
+
+    Raises:
+        LitInvertError: If the catalogue or anything that all sites share is wrong.
+    """
+    surrogate, table = read_model(config, registry)
+    priors = load_priors(config.data.priors, table)
+    registry = remembering(registry)
+    checks = []
+    for entry in load_catalogue(config.data, registry.data_readers):
+        try:
+            inputs = read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+        except LitInvertError as error:
+            checks.append(SiteCheck(entry.name, {}, fault=str(error)))
+            continue
+        roles, days = np.unique(inputs.site.roles, return_counts=True)
+        checks.append(SiteCheck(entry.name, dict(zip(roles.tolist(), days.tolist(), strict=True)), inputs.verdicts))
+    return checks
