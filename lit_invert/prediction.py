@@ -43,7 +43,7 @@ def predict(run: Run, config: FitConfig, data: Path, latitude: float, registry: 
             f"{config.surrogate.spec} has {surrogate.sha256}. "
             "Fit again, or restore the surrogate."
         )
-    table = load_table(data, replace(config.data, path=data), registry.data_readers)
+    table = load_table(data, replace(config.data, path=str(data)), registry.data_readers)
     forcing = read_forcing(table, config.data.drivers, surrogate.spec.drivers, latitude)
     names = [v.name for v in surrogate.spec.statics]
     parameters = run.parameters.set_index("name").loc[names]

@@ -82,8 +82,9 @@ class InversionSettings:
     """Places to start from, for those solvers: the prior and draws from it, of which halving leaves the best."""
     coarse_start: bool = True
     """Whether those solvers take their first steps on the first years of a long record alone."""
-    kernel: Literal["auto", "native", "numba", "none"] = "auto"
-    """What runs an LSTM of this package on the CPU: compiled C, numba, PyTorch itself, or the fastest that works here."""
+    kernel: Literal["auto", "native", "numba", "torch", "none"] = "auto"
+    """What runs an LSTM of this package on the CPU: compiled C, numba, tangents in plain PyTorch, none of these, or the fastest
+    that works here."""
     arithmetic: Literal["auto", "float32", "split", "bfloat16"] = "auto"
     """Numbers of the compiled kernel's Jacobian; simulations and gradients are always float32. `auto`: the fastest that loses
     nothing beside float32."""

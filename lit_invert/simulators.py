@@ -2,7 +2,8 @@
 
 There is one way to simulate and a ladder of ways to do it fast. The surrogate itself always works, and serves any device and type.
 Our own LSTM, in float32 on the CPU, runs in a kernel instead: the compiled one where a C compiler is at hand, else numba's where it
-is installed. Before a kernel is used it simulates a few days beside the surrogate itself; one that differs is not used.
+is installed, else one of plain PyTorch. The last serves tangents alone, since nn.LSTM is faster in all that needs no tangents. Before
+a kernel is used it simulates a few days beside the surrogate itself; one that differs is not used.
 
 Tangents come from the kernel where there is one, from torch's forward mode where the surrogate allows it, and from differences of a
 batch of simulations for everything else: any module, TorchScript, exported programs.
@@ -24,16 +25,19 @@ from torch.autograd import forward_ad
 
 from .errors import ConfigError, KernelError, suggest
 from .kernels.frozen import FrozenLSTM, Kernel
+from .kernels.plain import PlainKernel
 from .surrogates.base import Forcing, FrozenSurrogate
 from .surrogates.folded import FoldedLSTM
 from .surrogates.held import HeldForcing
 from .surrogates.lstm import LSTMSurrogate
 
-KernelName = Literal["auto", "native", "numba", "none"]
+KernelName = Literal["auto", "native", "numba", "torch", "none"]
 Arithmetic = Literal["auto", "float32", "split", "bfloat16"]
 
 #: Largest relative difference between a kernel and the surrogate itself; a hundred times that in tangents.
 TOLERANCE = 1e-4
+_LADDER = ("native", "numba", "torch")  # from the fastest
+_RUNS = {"numba": "numba's kernel runs", "torch": "the kernel of plain PyTorch runs", "none": "PyTorch itself runs"}
 _CHECKED_DAYS = 40  # more than a kernel takes at once
 _STEP = {torch.float32: 2e-3, torch.float64: 1e-6}
 _SIMULATED_BYTES = 1 << 28  # what a batch of differences may hold at once, by a rough count
@@ -46,7 +50,7 @@ class Simulator(nn.Module):
     Args:
         surrogate: The frozen surrogate.
         forcing: Physical drivers, a (1 or B, T, F)-dim tensor, or a dict of tensors for windowed surrogates.
-        kernel: Which kernel runs our own LSTM: `native`, `numba`, `none`, or `auto`, the fastest that works here.
+        kernel: Which kernel runs our own LSTM: `native`, `numba`, `torch`, `none`, or `auto`, the fastest that works here.
         arithmetic: Of the tangents in the native kernel: `float32`, `split` (three bfloat16 products for one of float32),
             `bfloat16`, or `auto`: `split` where the processor has bfloat16.
         threads: Threads of the kernel and of batches of differences; 0 for one a processor that this process may use.
@@ -89,7 +93,7 @@ class Simulator(nn.Module):
         Returns:
             A (B, T, V)-dim tensor [gC m-2 d-1].
         """
-        if self._folded is not None and self._is_for_kernel(scaled):
+        if self._folded is not None and self.kernel != PlainKernel.name and self._is_for_kernel(scaled):
             return self.surrogate.to_fluxes(self._folded(scaled, rows))
         simulated: Tensor = self.surrogate(scaled, self._prepared.rows(rows))
         return simulated
@@ -127,7 +131,7 @@ class Simulator(nn.Module):
 
     def _use_kernel(self, kernel: KernelName, arithmetic: Arithmetic, threads: int) -> None:
         faults = []
-        for name in ("native", "numba") if kernel == "auto" else (kernel,):
+        for name in _LADDER if kernel == "auto" else (kernel,):
             try:
                 self._folded = self._fold(name, arithmetic, threads)
                 self.kernel = name
@@ -137,8 +141,7 @@ class Simulator(nn.Module):
                     raise
                 faults.append(str(error))
         if faults and isinstance(self.surrogate.network, LSTMSurrogate):
-            used = "numba's kernel runs" if self.kernel == "numba" else "PyTorch itself runs"
-            _say_once(f"lit-invert: {used}, which takes longer: {faults[0]}")
+            _say_once(f"lit-invert: {_RUNS[self.kernel]}, which takes longer: {faults[0]}")
 
     def _fold(self, kernel: str, arithmetic: Arithmetic, threads: int) -> FoldedLSTM:
         network, forcing = self.surrogate.network, self.prepared
@@ -243,6 +246,8 @@ def _builder(name: str, arithmetic: Arithmetic, threads: int) -> Callable[[Froze
         from .kernels.jit import NumbaKernel  # numba is an extra, and takes a second to import
 
         return NumbaKernel
+    if name == PlainKernel.name:
+        return PlainKernel
     from .kernels.native import NativeKernel, has_bfloat16
 
     tangents = ("split" if has_bfloat16() else "float32") if arithmetic == "auto" else arithmetic

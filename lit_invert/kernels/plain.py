@@ -210,7 +210,7 @@ def _simulate_days(own: Tensor, drive: Tensor, hidden: Tensor, cell: Tensor) -> 
     i_and_f, g, o = _days_of(*drive.split([2 * cell.shape[-1], cell.shape[-1], cell.shape[-1]], dim=-1))
     i, f = _days_of(*drive.chunk(4, dim=-1)[:2])
     gates, c, h = _days_of(drive, cells, hiddens)
-    weights = own.T
+    weights = own.T.contiguous()  # of one row, the product is twice as fast
     for t in range(len(gates)):
         gates[t].addmm_(h[t], weights)
         i_and_f[t].sigmoid_()

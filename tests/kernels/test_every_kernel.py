@@ -6,16 +6,16 @@ import pytest
 
 from lit_invert.kernels.jit import NumbaKernel
 from lit_invert.kernels.native import NativeKernel
+from lit_invert.kernels.plain import PlainKernel
 from tests.kernels import cases
 from tests.kernels.cases import Frozen, every_case
 
 
-@pytest.fixture(params=["native", "numba"])
+@pytest.fixture(params=[NativeKernel, NumbaKernel, PlainKernel], ids=lambda kernel: kernel.name)
 def kernel(request):
-    if request.param == "numba":
-        return NumbaKernel
-    request.getfixturevalue("compiler")
-    return NativeKernel
+    if request.param is NativeKernel:
+        request.getfixturevalue("compiler")
+    return request.param
 
 
 @every_case

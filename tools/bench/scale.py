@@ -36,6 +36,7 @@ from lit_invert.driving import without_banners
 from lit_invert.fit import FitConfig, SurrogateSettings
 from lit_invert.inversion import invert_sites
 from lit_invert.kernels.native import NativeKernel
+from lit_invert.kernels.plain import PlainKernel
 from lit_invert.many import fit_sites
 from lit_invert.many.ray_engine import connected, load_ray
 from lit_invert.parameters import ParameterTable
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("slice", choices=["throughput", "memory", "ray", "cost", "run"])
     parser.add_argument("--sites", type=int, default=100)
     parser.add_argument("--days", type=int, default=DAYS)
-    parser.add_argument("--kernel", default="native", choices=["native", "numba", "none"])
+    parser.add_argument("--kernel", default="native", choices=["native", "numba", "torch", "none"])
     parser.add_argument("--threads", type=int, default=2, help="threads of the kernel, and of batches of differences")
     parser.add_argument("--batch", type=int, default=64, help="most sites of a batch")
     parser.add_argument("--pairs", type=int, default=1, help="how often both ways are run, one after the other")
@@ -173,7 +174,8 @@ def invert_in_batches(
 @contextmanager
 def counting_kernel_time() -> Iterator[list[float]]:
     """Yield a list whose one number grows with the processor time that kernels take [s]."""
-    spent, places = [0.0], [(NativeKernel, "simulate"), (NativeKernel, "push"), (Simulator, "_push_differences")]
+    spent, places = [0.0], [(Simulator, "_push_differences")]
+    places += [(kernel, name) for kernel in (NativeKernel, PlainKernel) for name in ("simulate", "push")]
     originals = [getattr(owner, name) for owner, name in places]
 
     def watched(original: Callable[..., object]) -> Callable[..., object]:
