@@ -1,8 +1,8 @@
 """Which sites share a batch: those of like length, as many as memory allows.
 
 Filling a short record up costs time and changes nothing, as long as the surrogate steps forward through time. One that looks ahead
-(a bidirectional network, attention without a mask, a climatology of a year that the record does not have) would simulate other
-fluxes, so sites then share a batch only with those of their own length.
+(a bidirectional network, attention without a mask, a climatology of a year that the record does not have), or whose last window
+ends with the record, would simulate other fluxes, so sites then share a batch only with those of their own length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def plan_batches(
         lengths: Days of each site's record.
         most_members: Most sites of a batch.
         most_days: Most days of all members of a batch together, filling included.
-        pads_exactly: Asked with the shortest and the longest site of a batch: whether the shorter keeps its loss beside the longer.
+        pads_exactly: Asked with a site of each length of a batch and its longest: whether the first keeps its fluxes beside it.
 
     Returns:
         Indices of the sites of each batch, shortest records first.
@@ -60,6 +60,9 @@ def _fits(batch: Sequence[int], i: int, lengths: Sequence[int], most_members: in
 
 
 def _of_exact_length(batch: list[int], lengths: Sequence[int], pads_exactly: Callable[[int, int], bool]) -> list[list[int]]:
-    if lengths[batch[0]] == lengths[batch[-1]] or pads_exactly(batch[0], batch[-1]):
+    """Return the batch, or one for each length where filling up changes a site."""
+    of_length = {lengths[i]: i for i in batch}
+    longest = of_length.pop(lengths[batch[-1]])
+    if all(pads_exactly(i, longest) for i in of_length.values()):  # windows of some lengths bear it, of others not
         return [batch]
     return [[i for i in batch if lengths[i] == length] for length in sorted({lengths[i] for i in batch})]

@@ -202,10 +202,12 @@ def _check(config: FitConfig, fitter: ChunkFitter, ready: Sequence[ReadySite], f
         raise ConfigError(
             "`sharing`: some sites have `select` days and others have none. Choose a split that gives all of them some."
         )
-    records = sorted((item.record for item in ready), key=lambda record: record.days)
-    if records[0].days < records[-1].days and not fitter.pads_exactly(records[0], records[-1]):
+    of_length = {item.record.days: item.record for item in ready}
+    longest = of_length.pop(max(of_length))
+    changed = [days for days, record in of_length.items() if not fitter.pads_exactly(record, longest)]
+    if changed:
         raise ConfigError(
-            f"`sharing`: the surrogate looks ahead, so records of {records[0].days} and {records[-1].days} days cannot be fitted "
+            f"`sharing`: the surrogate looks ahead, so records of {changed[0]} and {longest.days} days cannot be fitted "
             "together. Choose years of the same length by the catalogue's column `years`."
         )
     unnamed = [item.entry.name for item in ready if not item.entry.label(config.sharing.group_by)]

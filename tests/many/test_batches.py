@@ -43,6 +43,17 @@ def test_a_surrogate_that_looks_ahead_gets_batches_of_one_length():
     assert batches == [[0, 2], [1, 3], [4]]
 
 
+def test_each_length_of_a_batch_is_asked_about():
+    asked = []
+
+    def pads_exactly(shorter, longest):
+        asked.append((shorter, longest))
+        return shorter != 1  # of windows, only some lengths change
+
+    assert plan_batches([1080, 1095, 1110, 1110], 8, 1e9, pads_exactly) == [[0], [1], [2, 3]]
+    assert {shorter for shorter, _ in asked} <= {0, 1}
+
+
 def surrogate(climatology):
     network = LSTMSurrogate(2, 3, hidden_size=8, climatology=climatology)
     variables = tuple(Variable(f"x{i}") for i in range(3))
@@ -67,3 +78,26 @@ def test_filling_up_is_noticed_where_it_changes_a_site(climatology, shortest, ex
     together = build_problem(surrogate(climatology), table, records, *arguments)
     alone = build_problem(together.surrogate, table, records[:1], *arguments)
     assert is_padded_exactly(together, alone, 0) is exact
+
+
+def test_windows_are_filled_up_exactly_where_the_last_one_is_not_shifted_alone():
+    from lit_invert.surrogates.windows import Windows
+
+    class Weighted(torch.nn.Module):
+        """Fluxes of a horizon from all days of the window, the last ones most."""
+
+        def forward(self, static, window):
+            days = torch.linspace(0, 1, window.shape[1])[:, None]
+            mixed = torch.cumsum(days * window.sum(-1, keepdim=True), 1)[:, -10:]
+            return (mixed * static[:, None, :1] + static[:, None, 1:]).expand(-1, -1, 4)
+
+    variables = tuple(Variable(f"x{i}") for i in range(3))
+    outputs = tuple(Variable(name, "gC m-2 d-1") for name in ("gpp", "npp", "nep", "rh"))
+    spec = SurrogateSpec("windowed", (Variable("a"), Variable("b")), variables, outputs, windows=Windows(30, 10))
+    windowed = FrozenSurrogate(Weighted(), spec)
+    table = parse_parameter_table(["name,prior,min,max", "a,0.1,-1,1", "b,0.2,-1,1"])
+    for days, exact in ((60, True), (65, False)):
+        records = [record(days, 1), record(90, 2)]
+        together = build_problem(windowed, table, records, InversionSettings(kernel="none"))
+        alone = build_problem(windowed, table, records[:1], InversionSettings(kernel="none"))
+        assert is_padded_exactly(together, alone, 0) is exact
