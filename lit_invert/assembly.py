@@ -98,7 +98,7 @@ def build_problem(
         ConfigError: If the target is not an output of the surrogate, or no observed day of a site is left.
         ShapeError: If sites with windows of forcing are to share a batch.
     """
-    _check_outputs(surrogate, settings)
+    check_outputs(surrogate, settings)
     dtype = torch.get_default_dtype()
     longest = max(record.days for record in records)
     observed, mask = stack_observed([r.fit for r in records], longest, surrogate.spec.warmup_days, settings.use_mask)
@@ -188,7 +188,12 @@ def _is_close(one: Tensor, other: Tensor) -> bool:
     return bool((((one - other).abs() <= _ROUNDING * size) | (one.isnan() & other.isnan())).all())
 
 
-def _check_outputs(surrogate: FrozenSurrogate, settings: InversionSettings) -> None:
+def check_outputs(surrogate: FrozenSurrogate, settings: InversionSettings) -> None:
+    """Check that the fluxes that the settings name are outputs of the surrogate.
+
+    Raises:
+        ConfigError: If one is not.
+    """
     target, outputs = settings.target_variable, surrogate.spec.output_names
     if target not in outputs:
         raise ConfigError(f"`inversion.target_variable`: {target!r} is not an output of the surrogate.{suggest(target, outputs)}")

@@ -58,7 +58,7 @@ class AttributeSettings:
     patience: int = 30
     """Passes without improvement before it stops."""
     held_out: float = 0.2
-    """Share of the sites that it does not train on but stops by, where there are no `select` days."""
+    """Share of the sites that it does not train on, but stops by; they say what it is worth elsewhere. None of fewer than five."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -139,6 +139,8 @@ class LearnedParameters:
     """Sites that it did not train on."""
     history: pd.DataFrame
     """One row a pass: `epoch`, `loss` and the `watched` RMSE [gC m-2 d-1]."""
+    interrupted: bool = False
+    """Whether the user stopped it."""
 
 
 class AttributeModule(LightningModule):
@@ -249,7 +251,7 @@ def learn_parameters(
         network.load_state_dict(module.best)
     network.requires_grad_(False)
     history = pd.DataFrame(module.history, columns=["epoch", "loss", "watched"])
-    return LearnedParameters(network, module.theta(torch.arange(sites)), held, history)
+    return LearnedParameters(network, module.theta(torch.arange(sites)), held, history, driver.interrupted)
 
 
 def _build_network(problem: InversionProblem, attributes: Tensor, hidden: int) -> AttributeNetwork:
@@ -290,7 +292,7 @@ class _Batches:
 def _hold_out(sites: int, share: float) -> Tensor:
     """Return some sites, always the same ones."""
     order = torch.randperm(sites, generator=Generator().manual_seed(sites))
-    return order[: round(share * sites)].sort().values
+    return order[: min(round(share * sites), sites - 1)].sort().values
 
 
 def _check(problem: InversionProblem, attributes: Tensor, sites: int) -> None:

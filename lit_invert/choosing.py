@@ -36,14 +36,23 @@ def pick_solver(solver: Solver | None, settings: InversionSettings, problem: Inv
     return solver, why
 
 
+def check_starts(solver: Solver, settings: InversionSettings) -> None:
+    """Check that a solver can start from as many places as the settings ask.
+
+    Raises:
+        ConfigError: If it starts from one.
+    """
+    if solver.build is not None and settings.starts > 1:
+        raise ConfigError(f"`inversion.starts` is {settings.starts}, but {solver.name!r} starts from one place. Use solver: auto.")
+
+
 def _check_solver(solver: Solver, settings: InversionSettings, problem: InversionProblem) -> None:
     """Check that a solver can do what the settings ask.
 
     Raises:
         ConfigError: If it cannot follow bounds that name other parameters, or start from several places.
     """
-    if solver.build is not None and settings.starts > 1:
-        raise ConfigError(f"`inversion.starts` is {settings.starts}, but {solver.name!r} starts from one place. Use solver: auto.")
+    check_starts(solver, settings)
     if solver.build_over is not None and settings.clip_raw_params.enabled and not problem.space.is_box:
         raise ConfigError(
             f"solver {solver.name!r} moves each parameter inside bounds of its own, but the table has bounds that name other "

@@ -23,6 +23,7 @@ from .assembly import Record, build_problem, stack_select
 from .choosing import pick_solver
 from .datamodule import InversionData
 from .driving import LOG_EVERY, METRICS, build_trainer, choose_monitor, computing, fitting
+from .errors import ConfigError
 from .extensions import Solver
 from .inversion import check_strategy
 from .losses import LossTerm
@@ -97,6 +98,7 @@ def invert_jointly(
     """
     problem = build_problem(surrogate, table, records, settings, terms, transform)
     plan = plan_sharing(table, sharing, groups)
+    _check_bounds(problem, plan)
     tables = [table if record.prior is None else table.with_prior(record.prior.double()) for record in records]
     if len(plan.hierarchical):
         fitted, ending = _fit_population(problem, plan, settings)
@@ -108,6 +110,10 @@ def invert_jointly(
         hooked = [*watch.callbacks, *callbacks]
         driver = build_trainer(settings, trainer or {}, hooked, logger, checkpoints, monitor, ckpt_path is not None, LOG_EVERY)
         check_strategy(driver)
+        if driver.world_size > plan.sites:
+            raise ConfigError(
+                f"`trainer.devices`: {driver.world_size} processes for {plan.sites} sites. Use no more than there are sites."
+            )
         found = _fit_shared(problem, plan, settings, solver, select, driver, watch, ckpt_path)
         if found is None:
             return None
@@ -115,6 +121,25 @@ def invert_jointly(
     clips = settings.clip_raw_params.enabled
     results = results_at(problem, fitted.theta.cpu(), tables, endings, settings.target_variable, clips)
     return JointResult(results, problem, plan, fitted)
+
+
+def _check_bounds(problem: InversionProblem, plan: SharingPlan) -> None:
+    """Refuse a shared parameter that is bounded by a fixed one whose prior differs from site to site.
+
+    Raises:
+        ConfigError: If there is one: it could not have one value.
+    """
+    space = problem.space
+    bounds, shared = space.table.bounds, set(plan.shared.tolist())
+    for i in bounds.dependent:
+        for source in (bounds.lower_from[i], bounds.upper_from[i]):
+            is_fixed = source >= 0 and bool(space.fixed[source])
+            if i in shared and is_fixed and bool((space.priors[:, source] != space.priors[0, source]).any()):
+                names = space.table.names
+                raise ConfigError(
+                    f"`sharing`: {names[i]!r} is shared, but its bound {names[source]!r} is fixed at values that differ from site "
+                    f"to site. Make {names[i]!r} of kind site."
+                )
 
 
 def _fit_population(problem: InversionProblem, plan: SharingPlan, settings: InversionSettings) -> tuple[SharedFit, Ending]:
@@ -194,14 +219,12 @@ def shared_values(result: JointResult) -> pd.DataFrame:
     plan, fitted, space = result.plan, result.fitted, result.problem.space
     table = space.table
     rows: list[dict[str, Any]] = []
-    width = len(plan.names)
-    gamma = fitted.gamma.cpu()
-    priors = space.to_theta(space.priors)[0]
+    physical = space.to_physical(fitted.theta.cpu())
     groups = [""] * len(plan.of_global) + list(plan.groups) * len(plan.of_group)
-    for value, place, group, count in zip(gamma, plan.component.tolist(), groups, plan.counts.tolist(), strict=True):
-        physical = space.rows(torch.tensor([0])).to_physical(priors.index_fill(0, torch.tensor([place]), value.item())[None])
-        kind = "group" if group else "global"
-        rows.append(_row(table, place, kind, group, count, physical.reshape(-1, width)[0, place].item()))
+    index = plan.index
+    for number, (place, group, count) in enumerate(zip(plan.component.tolist(), groups, plan.counts.tolist(), strict=True)):
+        user = int((index == number).any(1).nonzero()[0])  # what it means may depend on bounds that this site fits, too
+        rows.append(_row(table, place, "group" if group else "global", group, count, physical[user, place].item()))
     if isinstance(fitted, HierarchicalFit):
         sizes = torch.bincount(plan.group, minlength=len(plan.groups)).tolist()
         for h, place in enumerate(plan.hierarchical.tolist()):

@@ -172,6 +172,18 @@ class InversionModule(LightningModule):
         self._solver = here
         return optimizer
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradient of each member by itself, so that a member does not feel its neighbours."""
+        gradient = self.theta.grad
+        if gradient is None or not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            gradient.clamp_(-gradient_clip_val, gradient_clip_val)
+        else:
+            gradient.mul_((gradient_clip_val / (gradient.norm(dim=-1, keepdim=True) + 1e-6)).clamp_max(1.0))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store theta and which surrogate it belongs to, not the weights, which never change."""
         checkpoint["state_dict"] = {"theta": checkpoint["state_dict"]["theta"]}

@@ -2,8 +2,8 @@
 
 There is one way to simulate and a ladder of ways to do it fast. The surrogate itself always works, and serves any device and type.
 Our own LSTM, in float32 on the CPU, runs in a kernel instead: the compiled one where a C compiler is at hand, else numba's where it
-is installed, else one of plain PyTorch. The last serves tangents alone, since nn.LSTM is faster in all that needs no tangents. Before
-a kernel is used it simulates a few days beside the surrogate itself; one that differs is not used.
+is installed. Where neither works, one of plain PyTorch pushes tangents, and nn.LSTM, which is faster at the rest, does the rest.
+Before a kernel is used it simulates a few days beside the surrogate itself; one that differs is not used.
 
 Tangents come from the kernel where there is one, from torch's forward mode where the surrogate allows it, and from differences of a
 batch of simulations for everything else: any module, TorchScript, exported programs.
@@ -40,7 +40,7 @@ _LADDER = ("native", "numba", "torch")  # from the fastest
 _RUNS = {"numba": "numba's kernel runs", "torch": "the kernel of plain PyTorch runs", "none": "PyTorch itself runs"}
 _CHECKED_DAYS = 40  # more than a kernel takes at once
 _STEP = {torch.float32: 2e-3, torch.float64: 1e-6}
-_SIMULATED_BYTES = 1 << 28  # what a batch of differences may hold at once, by a rough count
+_SIMULATED_BYTES = 1 << 26  # what a batch of differences may hold at once, by a rough count; more members leave the second cache
 _log = logging.getLogger("lit_invert")
 
 

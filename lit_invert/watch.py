@@ -68,8 +68,11 @@ class Watch:
         """
         status, message = self._outcome(module, driver, member)
         history = self.history.frame(member)
-        history = history.iloc[: _steps(module, member, len(history))]
+        ended = self.divergence.steps.get(member)
+        history = history.iloc[: _steps(module, member, len(history)) if ended is None else ended + 1]
         best = len(history) if self.best.iteration is None else int(self.best.iteration[member])
+        if ended is not None:  # where it was kept has been looked at again and again
+            best = min(best, ended)
         words = "; ".join(part for part in (message, how) if part)
         return Ending(status, words, history, best, METRICS[monitor], seconds)
 

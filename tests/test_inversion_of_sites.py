@@ -133,3 +133,5 @@ def test_adam_leaves_a_diverged_member_where_it_was_and_goes_on_with_the_others(
     assert first.status is InversionStatus.STEP_LIMIT
     assert first.best_iteration > 20
     assert bool(torch.isfinite(second.optimum).all())
+    assert len(second.history) == second.iterations < 12
+    assert second.best_iteration <= second.iterations

@@ -135,7 +135,9 @@ def no_numba(monkeypatch):
     jit._passes.cache_clear()
 
 
-@pytest.mark.parametrize(("kernel", "tolerance"), [("none", ONE_SIDED), ("numba", ROUNDING), ("native", SPLIT)])
+@pytest.mark.parametrize(
+    ("kernel", "tolerance"), [("none", ONE_SIDED), ("torch", ROUNDING), ("numba", ROUNDING), ("native", SPLIT)]
+)
 @pytest.mark.parametrize("rows", [None, [2, 0, 0]], ids=["all members", "some members"])
 def test_every_kernel_gives_the_fluxes_and_their_derivatives(compiler, kernel, tolerance, rows):
     network, forcing, (static, directions) = lstm(num_layers=2), drivers(batch=3), statics()
@@ -149,7 +151,9 @@ def test_every_kernel_gives_the_fluxes_and_their_derivatives(compiler, kernel, t
     assert off(tangents, differences(Simulator(network, forcing), static, directions, rows)) < tolerance
 
 
-@pytest.mark.parametrize(("kernel", "tolerance"), [("none", DIFFERENCED), ("numba", ROUNDING), ("native", ROUNDING)])
+@pytest.mark.parametrize(
+    ("kernel", "tolerance"), [("none", DIFFERENCED), ("torch", ROUNDING), ("numba", ROUNDING), ("native", ROUNDING)]
+)
 def test_copies_simulate_and_shorter_ones_know_the_whole_year(compiler, kernel, tolerance):
     simulator, (static, directions) = Simulator(lstm(), drivers(days=400), kernel), statics()
     simulated, tangents = simulator.push(static, directions)
@@ -247,13 +251,28 @@ def test_without_a_compiler_numba_takes_over(no_compiler):
         Simulator(lstm(), drivers(), "native")
 
 
-def test_without_any_kernel_one_line_says_so_once(no_compiler, no_numba, caplog):
-    static, _ = statics()
-    simulated = [Simulator(lstm(), drivers(), "auto")(static) for _ in range(2)]
-    assert torch.equal(*simulated)
+def test_without_a_compiled_kernel_one_line_says_so_once(no_compiler, no_numba, caplog):
+    assert [Simulator(lstm(), drivers(), "auto").kernel for _ in range(2)] == ["torch"] * 2
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("lit_invert", logging.WARNING)
-    assert record.getMessage().startswith("lit-invert: PyTorch itself runs, which takes longer: no C compiler was found")
+    assert record.getMessage().startswith(
+        "lit-invert: the kernel of plain PyTorch runs, which takes longer: no C compiler was found"
+    )
+
+
+def test_without_any_kernel_the_line_says_that_pytorch_runs(caplog, monkeypatch):
+    monkeypatch.setattr(simulators, "_said", set())
+    assert Simulator(lstm().double(), drivers().double(), "auto").kernel == "none"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("lit-invert: PyTorch itself runs, which takes longer: kernels compute in float32")
+
+
+def test_the_kernel_of_plain_pytorch_leaves_all_but_tangents_to_the_network():
+    network, forcing, (static, _) = lstm(), drivers(), statics()
+    static.requires_grad_()
+    found, expected = Simulator(network, forcing, "torch")(static), Simulator(network, forcing)(static)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(fluxes.sum(), static)[0] for fluxes in (found, expected)))
 
 
 @pytest.mark.parametrize("wrong", [lambda z: z + 0.01, lambda z: z * torch.nan], ids=["off", "not a number"])

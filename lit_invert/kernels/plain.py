@@ -1,15 +1,16 @@
-r"""The kernel of plain PyTorch: a handful of operations a day, for all members and tangents of a group together.
+r"""The kernel of plain PyTorch: a handful of operations a day, for the members of a group and all their tangents together.
 
-It needs no compiler. Against nn.LSTM it gains where derivatives are many: a tangent costs one more row in each day's product, and its
-recurrence is linear with known slopes,
+It needs no compiler. Its gain is in the tangents, which are linear in known slopes and cost a row of each day's product,
 
 .. math::
-    \dot c_t = f_t \dot c_{t-1} + \sum_{a \in i, f, g} \frac{\partial c_t}{\partial a}\, \dot a_t, \quad
-    \dot h_t = \frac{\partial h_t}{\partial o}\, \dot o_t + \frac{\partial h_t}{\partial c_t}\, \dot c_t, \quad
-    (\dot i, \dot f, \dot g, \dot o)_t = \dot d + \dot h_{t-1} W^\top
+    \dot a_t = \dot d_t + \dot h_{t-1} W^\top, \quad
+    \dot c_t = f_t\, \dot c_{t-1} + \sum_{k \in \{i, f, g\}} \frac{\partial c_t}{\partial a_{k,t}}\, \dot a_{k,t}, \quad
+    \dot h_t = \frac{\partial h_t}{\partial a_{o,t}}\, \dot a_{o,t} + \frac{\partial h_t}{\partial c_t}\, \dot c_t
 
-with gates before their nonlinearities on the left of the last. Results are written in place, since a day is short enough for the
-allocation of its results to count; and groups are small, so that a day's gates stay in the second cache.
+where :math:`a` are the gates before their nonlinearities and :math:`d` what they owe to anything but the layer's own state. Slopes
+and head are computed for many days at once. Within a day results are written in place, since it is short enough for allocations to
+count, and few tangents are taken at a time, so that their gates stay in the second cache. To simulate and to pull a gradient back,
+nn.LSTM is faster: here the one makes the tape that tangents need, and the other is what tangents are compared with.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from torch.nn import functional
 from .frozen import FrozenLSTM, Member, rows_of
 
 _GROUP = 32  # members; more at once are no faster
-_GROUP_BYTES = 1 << 27  # a group's tape
+_GROUP_BYTES = 1 << 26  # a group's tape
 _TAPE_BYTES = 1 << 29  # beyond this much, groups are simulated again for their derivatives
-_TANGENTS = 288  # tangents at once: their gates fill half of the second cache
-_TANGENT_ROWS = 1 << 13  # tangents times days whose hidden states are held at once
+_TANGENTS = 288  # at once: with what drives them, their gates fill the second cache
+_TANGENT_ROWS = 1 << 12  # tangents times days whose hidden states are held at once
 
 
 class _Tape(NamedTuple):
@@ -135,7 +136,8 @@ class PlainKernel:
     def _tape_bytes(self) -> int:
         """Return what a member's tape takes."""
         features = self.network.forcing_features
-        return features.element_size() * self.network.days * (6 * self.network.layers * self.network.hidden_size + features.shape[-1])
+        a_day = 6 * self.network.layers * self.network.hidden_size + features.shape[-1]
+        return features.element_size() * self.network.days * a_day
 
     def _groups(self, member: Member, rows: Tensor | None) -> Iterator[_Group]:
         members = len(member.gates)
@@ -146,7 +148,8 @@ class PlainKernel:
             yield _Group(at, Member(*(part[at] for part in member)), rows[at])
 
     def _run(self, group: _Group) -> _Run:
-        network, member, tapes = self.network, group.member, []
+        network, member = self.network, group.member
+        tapes: list[_Tape] = []
         drive = (rows_of(network.forcing_gates, group.rows).transpose(0, 1) + member.gates).contiguous()
         for number, own in enumerate(self._own):
             if number:
@@ -184,10 +187,10 @@ class PlainKernel:
             last = min(first + size, self.network.days)
             drive = entering.expand(last - first, -1, -1)
             for number, (own, tape) in enumerate(zip(self._own, run.tapes, strict=True)):
-                if number:
-                    drive = d_hiddens.flatten(1, 2) @ self._below[number].T
                 d_hiddens = _push_days(own, _slopes(tape.between(first, last)), drive, hidden[number], cell[number])
                 hidden[number] = d_hiddens[-1]
+                if number + 1 < len(self._own):
+                    drive = d_hiddens.flatten(1, 2) @ self._below[number + 1].T
             features = run.features[first:last]
             pushed[:, first:last] = self._push_head(features, d_hiddens, tangents.features).transpose(0, 1)
 
@@ -196,9 +199,7 @@ class PlainKernel:
         if self.network.from_hidden is None:
             return self.network.out_weight @ d_hiddens.mT
         shape = *features.shape[:2], *self.network.out_weight.shape
-        inner: Tensor = torch.ops.aten.silu_backward(
-            self.network.out_weight.expand(shape), features[:, :, None].expand(shape)
-        )
+        inner: Tensor = torch.ops.aten.silu_backward(self.network.out_weight.expand(shape), features[:, :, None].expand(shape))
         pushed: Tensor = (inner @ self.network.from_hidden) @ d_hiddens.mT
         return pushed.add_(torch.einsum("dbzg,bkg->dbzk", inner, d_features))
 
@@ -271,16 +272,16 @@ def _push_days(own: Tensor, slopes: _Slopes, drive: Tensor, d_hidden: Tensor, d_
     Returns:
         The tangents of the hidden states, (D, B, K, H).
     """
-    weights, d_gates = own.T, torch.empty_like(drive[0])
-    d_hiddens = drive.new_empty(len(drive), *d_cell.shape)
-    d_i, d_f, d_g, d_o = d_gates.view(*d_cell.shape[:2], -1).chunk(4, dim=-1)
+    d_hiddens, d_gates = drive.new_empty(len(drive), *d_cell.shape), drive.new_empty(*d_cell.shape[:2], len(own))
+    weights, d_rows = own.T, d_gates.flatten(0, 1)
+    d_i, d_f, d_g, d_o = d_gates.chunk(4, dim=-1)
     i, f, g, o = _days_of(*slopes.gates[:, :, None].chunk(4, dim=-1))
     forget, cell, drives, after, rows = _days_of(
         slopes.forget[:, :, None], slopes.cell[:, :, None], drive, d_hiddens, d_hiddens.flatten(1, 2)
     )
     before = d_hidden.flatten(0, 1)
     for t in range(len(drive)):
-        torch.addmm(drives[t], before, weights, out=d_gates)
+        torch.addmm(drives[t], before, weights, out=d_rows)
         d_cell.mul_(forget[t]).addcmul_(d_i, i[t]).addcmul_(d_f, f[t]).addcmul_(d_g, g[t])
         torch.mul(d_o, o[t], out=after[t]).addcmul_(d_cell, cell[t])
         before = rows[t]

@@ -6,6 +6,7 @@ in halves until the guilty site is alone, so that its neighbours lose nothing bu
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -40,7 +42,7 @@ from .store import Store, chunk_name
 
 _FEW_DAYS = 30
 #: What a batch among many needs of the Trainer: one device, and no bar or checkpoints of its own.
-_IN_A_BATCH = {"devices": 1, "num_nodes": 1, "strategy": "auto", "enable_progress_bar": False, "enable_checkpointing": False}
+_IN_A_BATCH = {"num_nodes": 1, "strategy": "auto", "enable_progress_bar": False, "enable_checkpointing": False}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ class ChunkFitter:
     """
 
     def __init__(self, config: FitConfig, registry: Registry, folder: Path) -> None:
-        self.config, self.registry = config, remembering(registry)
+        # A batch has no one number to stop by, and whether a site has neighbours must not matter.
+        settings = replace(config.inversion, early_stopping=replace(config.inversion.early_stopping, enabled=False))
+        self.config, self.registry = replace(config, inversion=settings), remembering(registry)
         self.store = Store(folder)
         self.surrogate, self.table = read_model(config, registry)
         self.priors = load_priors(config.data.priors, self.table)
@@ -131,7 +135,7 @@ class ChunkFitter:
                 prior = self.priors.of(entry)
                 inputs = read_site_inputs(config, self.registry, self.surrogate, self.table, prior)
             except Exception as error:
-                failures[entry.name] = self._explain(entry, error)
+                failures[entry.name] = self.explain(entry, error)
             else:
                 ready.append(ReadySite(entry, inputs.site, inputs.sealed, inputs.record, inputs.verdicts))
         return ready
@@ -160,22 +164,26 @@ class ChunkFitter:
         return build_problem(self.surrogate, self.table, records, config.inversion, terms, transform)
 
     def _fit_batch(self, batch: Sequence[ReadySite], found: dict[str, RunTables], failures: dict[str, str]) -> None:
-        """Invert the sites of a batch together; in halves where that ends in an error."""
+        results = self.invert_each(batch, failures)
+        for item in batch:
+            if item.entry.name not in results:
+                continue
+            try:
+                found[item.entry.name] = self.finish(item, results[item.entry.name])
+            except Exception as error:
+                failures[item.entry.name] = self.explain(item.entry, error)
+
+    def invert_each(self, batch: Sequence[ReadySite], failures: dict[str, str]) -> dict[str, InversionResult]:
+        """Invert the sites of a batch together, in halves where that ends in an error, and return the results by site."""
         try:
             results = self.invert([item.record for item in batch])
         except Exception as error:
             if len(batch) == 1:
-                failures[batch[0].entry.name] = self._explain(batch[0].entry, error)
-                return
+                failures[batch[0].entry.name] = self.explain(batch[0].entry, error)
+                return {}
             middle = len(batch) // 2
-            self._fit_batch(batch[:middle], found, failures)
-            self._fit_batch(batch[middle:], found, failures)
-            return
-        for item, result in zip(batch, results, strict=True):
-            try:
-                found[item.entry.name] = self.finish(item, result)
-            except Exception as error:
-                failures[item.entry.name] = self._explain(item.entry, error)
+            return self.invert_each(batch[:middle], failures) | self.invert_each(batch[middle:], failures)
+        return {item.entry.name: result for item, result in zip(batch, results, strict=True)}
 
     def invert(self, records: Sequence[Record]) -> list[InversionResult]:
         """Invert a batch, each site as if it were alone.
@@ -193,13 +201,20 @@ class ChunkFitter:
                 terms=registry.guard_terms(config.loss_terms),
                 transform=registry.transforms[config.constraints.transform],
                 solver=registry.solvers.get(config.inversion.solver),
-                trainer={**config.trainer, **_IN_A_BATCH},
+                trainer=self._trainer(),
                 callbacks=registry.callbacks(self.run_info),
             )
         gc.collect()  # module and Trainer know each other, and would keep the batch until somebody looks
         if any(result.status is InversionStatus.INTERRUPTED for result in results):
             raise KeyboardInterrupt
         return results
+
+    def _trainer(self) -> dict[str, Any]:
+        """Return the user's arguments of the Trainer for one batch, with callbacks that know nothing of the batches before."""
+        given = self.config.trainer
+        devices = given.get("devices")
+        one = {} if isinstance(devices, list) else {"devices": 1}  # a list names the one device
+        return {**given, **_IN_A_BATCH, **one, "callbacks": copy.deepcopy(given.get("callbacks"))}
 
     def finish(self, item: ReadySite, result: InversionResult) -> RunTables:
         """Re-simulate, score, and write the site's folder where folders are asked for."""
@@ -247,7 +262,7 @@ class ChunkFitter:
         metrics = [row for entry, tables in done for row in metric_rows(entry, tables)]
         return to_tables(sites, metrics, [parameter_rows(entry, tables) for entry, tables in done])
 
-    def _explain(self, entry: SiteEntry, error: Exception) -> str:
+    def explain(self, entry: SiteEntry, error: Exception) -> str:
         """Return an error as a reason; the traceback of one that is ours is kept in a file."""
         if isinstance(error, LitInvertError):
             return str(error)

@@ -18,9 +18,12 @@ from typing import Any
 import pandas as pd
 import yaml
 from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ..assembly import check_outputs
 from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
+from ..choosing import check_starts
 from ..errors import ConfigError, ResultsError
 from ..extensions import RunInfo
 from ..fit import FitConfig, is_first_process, model_provenance, read_model, run_folder
@@ -29,8 +32,8 @@ from ..results import InversionStatus, to_json, write_status
 from ..settings import ScaleSettings
 from .chunk import Chunk
 from .engines import build_engine
-from .store import FAILED, Store
-from .together import fit_together
+from .store import FAILED, Store, check_parquet
+from .together import check_together, fit_together
 
 #: Fewest chunks for each worker, where there are several.
 _CHUNKS_A_WORKER = 4
@@ -79,12 +82,14 @@ def fit_sites(
         KeyboardInterrupt: If the user stopped the run, which can go on later.
     """
     is_joint = config.sharing.shares or bool(config.attributes.columns)
-    if not is_joint and config.trainer.get("devices") not in (None, "auto", 1, "1"):
-        raise ConfigError(
-            "`trainer.devices`: sites that share nothing run on one device each. Use `scale.engine: ray` for several."
-        )
+    (check_together if is_joint else _check_apart)(config)
     seed_everything(config.seed_everything, verbose=False)
     surrogate, table = read_model(config, registry)
+    check_outputs(surrogate, config.inversion)
+    if config.inversion.solver in registry.solvers:
+        check_starts(registry.solvers[config.inversion.solver], config.inversion)
+    if config.scale.parquet:
+        check_parquet()
     priors = load_priors(config.data.priors, table)
     entries = load_catalogue(config.data, registry.data_readers)
     for entry in entries:
@@ -93,8 +98,9 @@ def fit_sites(
     provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
     folder = _folder(config, provenance)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions(), True)
-    if not is_first_process():  # of a joint fit: sites on their own run on one device
-        fit_together(config, registry, entries, folder)
+    if not is_first_process():
+        if is_joint:
+            fit_together(config, registry, entries, folder)
         return None
     try:
         registry.run_started(run)
@@ -102,7 +108,8 @@ def fit_sites(
         succeeded = int((sites["status"] != FAILED).sum())
         write_status(folder, "finished", f"{succeeded} of {len(sites)} sites have a result; {len(sites) - succeeded} failed.")
     except KeyboardInterrupt:
-        write_status(folder, InversionStatus.INTERRUPTED, "The run was interrupted; --ckpt_path last goes on with it.")
+        ends = "its tables hold the best until then" if is_joint else "--ckpt_path last goes on with it"
+        write_status(folder, InversionStatus.INTERRUPTED, f"The run was interrupted; {ends}.")
         raise
     except Exception as error:
         write_status(folder, InversionStatus.FAILED, str(error))
@@ -110,6 +117,21 @@ def fit_sites(
         raise
     registry.run_finished(run)
     return SitesOutcome(folder, sites)
+
+
+def _check_apart(config: FitConfig) -> None:
+    """Refuse what makes no sense for sites on their own."""
+    devices = config.trainer.get("devices")
+    if devices not in (None, "auto", 1, "1") and not (isinstance(devices, list) and len(devices) == 1):
+        raise ConfigError(
+            "`trainer.devices`: sites that share nothing run on one device each. Use `scale.engine: ray` for several."
+        )
+    callbacks = config.trainer.get("callbacks") or []
+    if any(isinstance(callback, ModelCheckpoint) for callback in (callbacks if isinstance(callbacks, list) else [callbacks])):
+        raise ConfigError(
+            "`trainer.callbacks`: ModelCheckpoint has no place in a run over many sites, whose rows are written as batches end. "
+            "Leave it out."
+        )
 
 
 def _run(
@@ -125,7 +147,7 @@ def _run(
     for summary in build_engine(config, registry, folder).run(chunks):
         done, failed = done + summary.sites, failed + len(summary.failures)
         show(Progress(done, len(entries), failed))
-    return store.join(config.scale.parquet)
+    return store.join(config.scale.parquet, [entry.name for entry in entries])
 
 
 def _chunk_size(sites: int, scale: ScaleSettings) -> int:
@@ -170,7 +192,7 @@ def _check_same(folder: Path, config: FitConfig, provenance: dict[str, Any]) -> 
     try:
         before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["sha256"]
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raise ResultsError(f"{folder}: is no run over many sites. Start without `--ckpt_path`.") from None
     for what in ("surrogate_weights", "surrogate_spec", "parameters", "priors"):
         if before.get(what) != provenance["sha256"].get(what):

@@ -6,7 +6,7 @@ alone and together; and, where it was asked for, `unseen.csv`, each site's error
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +52,27 @@ def fit_together(config: FitConfig, registry: Registry, entries: Sequence[SiteEn
     """
     fitter, failures = ChunkFitter(config, registry, folder), dict[str, str]()
     ready = fitter.read(entries, failures)
-    _check(config, fitter, ready, failures)
+    _check_sites(config, fitter, ready, failures)
     run = _Together(config, fitter, ready)
     results = run.learn() if config.attributes.columns else run.share()
     if not is_first_process():
         return pd.DataFrame()
-    found = {item.entry.name: fitter.finish(item, result) for item, result in zip(ready, results, strict=True)}
+    found = {}
+    for item, result in zip(ready, results, strict=True):
+        try:
+            found[item.entry.name] = fitter.finish(item, result)
+        except Exception as error:
+            failures[item.entry.name] = fitter.explain(item.entry, error)
     store = Store(folder)
     store.write(chunk_name(0, [entry.name for entry in entries]), fitter.rows(entries, found, failures))
-    for name, table in run.extra_tables(found).items():
+    sites = store.join(config.scale.parquet, [entry.name for entry in entries])
+    for name, table in run.tables():  # what took longest is safe by now
         write_text(folder / f"{name}.csv", to_csv(table))
-    return store.join(config.scale.parquet)
+    if any(result.status is InversionStatus.INTERRUPTED for result in results):
+        raise KeyboardInterrupt
+    for name, table in run.comparisons(found):
+        write_text(folder / f"{name}.csv", to_csv(table))
+    return sites
 
 
 class _Together:
@@ -112,23 +122,25 @@ class _Together:
         history = learned.history.rename(columns={"epoch": "iteration", "loss": "loss/total", "watched": "select/rmse"})
         epochs = len(history)
         status = InversionStatus.STEP_LIMIT if epochs == config.attributes.epochs else InversionStatus.EARLY_STOPPED
+        status = InversionStatus.INTERRUPTED if learned.interrupted else status
         endings = [Ending(status, _learnt(epochs, i in held), history, epochs, METRICS["loss"], 0.0) for i in range(len(records))]
         return results_at(problem, learned.theta, tables, endings, target, config.inversion.clip_raw_params.enabled)
 
-    def extra_tables(self, found: Mapping[str, RunTables]) -> dict[str, pd.DataFrame]:
-        """Return the tables that only a joint fit leaves, by the names of their files."""
-        tables: dict[str, pd.DataFrame] = {}
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield what the fit found beside the sites, by the name of its file."""
         if self.joint is not None:
-            tables["shared"] = shared_values(self.joint)
-            if self.config.sharing.leave_one_out:
-                tables["unseen"] = self._left_out(self.joint, found)
+            yield "shared", shared_values(self.joint)
+
+    def comparisons(self, found: Mapping[str, RunTables]) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield what further fits say of this one, by the names of the files."""
         if self.learned is not None and len(self.learned.held_out):
             held = {self.ready[i].entry.name for i in self.learned.held_out.tolist()}
             rows = [_unseen_row(name, site) for name, site in found.items() if name in held]
-            tables["unseen"] = pd.DataFrame(rows, columns=["site", "n", *_UNSEEN])
+            yield "unseen", pd.DataFrame(rows, columns=["site", "n", *_UNSEEN])
         if self.config.sharing.compare:
-            tables["skill"] = self._skill(found)
-        return tables
+            yield "skill", self._skill(found)
+        if self.joint is not None and self.config.sharing.leave_one_out:
+            yield "unseen", self._left_out(self.joint, found)
 
     def _skill(self, found: Mapping[str, RunTables]) -> pd.DataFrame:
         """Fit each site alone, and compare its error with that of the joint fit on the days of each role."""
@@ -136,9 +148,8 @@ class _Together:
         for has_select in (True, False):
             group = [item for item in self.ready if (item.record.select is not None) == has_select]
             for batch in self.fitter.batches(group):
-                results = self.fitter.invert([item.record for item in batch])
-                alone |= {item.entry.name: result for item, result in zip(batch, results, strict=True)}
-        rows = [row for name, tables in found.items() for row in _skill_rows(name, tables, alone[name])]
+                alone |= self.fitter.invert_each(batch, {})
+        rows = [row for name, tables in found.items() if name in alone for row in _skill_rows(name, tables, alone[name])]
         return pd.DataFrame(rows, columns=["site", "role", "n", "prior", "alone", "together", "loss"])
 
     def _left_out(self, joint: JointResult, found: Mapping[str, RunTables]) -> pd.DataFrame:
@@ -146,6 +157,8 @@ class _Together:
         observed = torch.full_like(joint.problem.observed, torch.nan)
         place = joint.problem.surrogate.spec.output_names.index(target)
         for row, item in zip(observed, self.ready, strict=True):
+            if item.entry.name not in found:
+                continue
             fluxes = found[item.entry.name].fluxes
             seen = np.where(fluxes[f"{target}_mask"], fluxes[f"{target}_observed"], np.nan)
             row[: len(seen), place] = torch.as_tensor(seen)
@@ -177,24 +190,33 @@ def attribute_table(entries: Sequence[SiteEntry], columns: Sequence[str]) -> pd.
         labels = pd.Series([entry.label(column) for entry in entries])
         if numbers.notna().all():
             parts.append(numbers.to_frame(column))
-        elif (labels != "").all():
+        elif numbers.isna().all() and (labels != "").all():
             parts.append(pd.get_dummies(labels, prefix=column, dtype=float))
         else:
-            lacking = [entry.name for entry, label in zip(entries, labels, strict=True) if not label]
+            lacking = numbers.isna() if numbers.notna().any() else labels == ""
+            first = entries[int(lacking.to_numpy().argmax())]
             raise ConfigError(
-                f"`attributes.columns`: the catalogue has no {column!r} for site {lacking[0]!r}, and for {len(lacking)} in all. "
-                "Fill the column, or leave it out."
+                f"`attributes.columns`: expected a {'number' if numbers.notna().any() else 'value'} in {column!r} for every site, "
+                f"found {first.label(column)!r} for site {first.name!r}, and such for {int(lacking.sum())} in all. Mend the column."
             )
     return pd.concat(parts, axis=1)
 
 
-def _check(config: FitConfig, fitter: ChunkFitter, ready: Sequence[ReadySite], failures: Mapping[str, str]) -> None:
+def check_together(config: FitConfig) -> None:
+    """Refuse blocks of the config that do not go together.
+
+    Raises:
+        ConfigError: If there are any.
+    """
     if config.scale.engine != "local":
         raise ConfigError("`scale.engine` is 'ray', but sites that share parameters are one fit. Use `trainer.strategy: ddp`.")
     if config.ckpt_path is not None:
         raise ConfigError("`--ckpt_path`: a fit of sites that share parameters starts anew. Leave it out.")
     if config.sharing.shares and config.attributes.columns:
         raise ConfigError("`sharing` and `attributes.columns` are two ways to tie sites together. Keep one.")
+
+
+def _check_sites(config: FitConfig, fitter: ChunkFitter, ready: Sequence[ReadySite], failures: Mapping[str, str]) -> None:
     if len(ready) < 2:
         reason = next(iter(failures.values()), "the catalogue names one site.")
         raise ConfigError(f"`sharing`: {len(ready)} sites can be read, expected two or more. {reason}")

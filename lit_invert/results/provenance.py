@@ -20,7 +20,7 @@ def collect_provenance(
         seed: Seed of all random numbers.
         sha256: Hashes by what they are of: weights, data, config, parameters.
         plugins: Distribution and version of every plugin, by its name.
-        kernel: What ran the surrogate: `native`, `numba`, or `none` for PyTorch.
+        kernel: What ran the surrogate: `native`, `numba`, `torch`, or `none` for PyTorch itself.
 
     Returns:
         These and the versions of Python and of the packages that numbers depend on. Nothing about the machine or its folders.

@@ -300,3 +300,45 @@ def test_a_folder_of_many_sites_says_where_those_of_one_are(config_path):
 def test_devices_are_for_sites_that_share(config_path):
     with pytest.raises(ConfigError, match="sites that share nothing run on one device each"):
         run_sites(config_path, "--trainer.devices", "2")
+
+
+@pytest.mark.parametrize("size", ["1", "3"])
+def test_the_size_of_a_batch_does_not_change_what_adam_finds(config_path, size):
+    for path in config_path.parent.glob("tower_*.csv"):
+        frame = pd.read_csv(path)
+        frame["nep"] += np.random.default_rng(0).normal(0, 1, len(frame))
+        frame.to_csv(path, index=False)
+    arguments = ["--inversion.solver", "adam", "--inversion.max_iters", "100", "--trainer.gradient_clip_val", "0.05"]
+    whole = values(run_sites(config_path, *arguments).folder)
+    parts = values(run_sites(config_path, *arguments, "--scale.batch_sites", size).folder)
+    assert parts["optimum"].to_numpy() == pytest.approx(whole["optimum"].to_numpy(), rel=1e-5)
+
+
+def test_a_users_callback_is_new_for_each_batch(config_path):
+    stop = ["--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.monitor=loss/total"]
+    stop += ["--trainer.check_val_every_n_epoch", "1", "--inversion.solver", "adam", "--inversion.max_iters", "120"]
+    one_by_one = run_sites(config_path, *stop, "--scale.batch_sites", "1").sites.set_index("site")
+    catalogue = pd.read_csv(config_path.parent / "sites.csv")
+    catalogue.iloc[[2]].to_csv(config_path.parent / "sites.csv", index=False)
+    alone = run_sites(config_path, *stop, "--scale.batch_sites", "1").sites.set_index("site")
+    assert alone.loc["s002", "iterations"] == one_by_one.loc["s002", "iterations"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint"], "ModelCheckpoint has no place"),
+        (["--inversion.solver", "adam", "--inversion.starts", "4"], "'adam' starts from one place"),
+        (["--inversion.target_variable", "nee"], "'nee' is not an output"),
+    ],
+)
+def test_a_fault_of_all_sites_is_one_line_before_anything_is_written(config_path, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        run_sites(config_path, *overrides)
+    assert not (config_path.parent / "logs").exists()
+
+
+def test_the_second_process_of_a_run_of_sites_on_their_own_does_nothing(config_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run_sites(config_path) is None
+    assert not (config_path.parent / "logs").exists()

@@ -110,7 +110,7 @@ def test_a_site_that_cannot_be_read_is_a_row_here_too(config_path):
         (["--sharing.default", "group", "--sharing.group_by", "biome"], "no 'biome' for site 's000'"),
         (["--sharing.default", "global", "--scale.engine", "ray"], "one fit. Use `trainer.strategy: ddp`"),
         (["--sharing.default", "global", "--attributes.columns", "[latitude]"], "Keep one"),
-        (["--attributes.columns", "[mat]"], "no 'mat' for site 's000', and for 6 in all"),
+        (["--attributes.columns", "[mat]"], "found '' for site 's000', and such for 6 in all"),
         (["--sharing.default", "shared"], "sharing.default"),
     ],
 )
@@ -142,3 +142,60 @@ def test_words_become_a_column_each():
     ]
     found = attribute_table(entries, ["longitude", "plant_type", "mat"])
     assert found.to_numpy().tolist() == [[3.0, 0.0, 1.0, 9.0], [4.0, 1.0, 0.0, 11.5]]
+
+
+def test_one_bad_number_among_attributes_is_named():
+    entries = [SiteEntry(name, DataSettings(), attributes={"mat": mat}) for name, mat in (("a", "9"), ("b", "n/a"), ("c", "7"))]
+    with pytest.raises(ConfigError, match="expected a number in 'mat' for every site, found 'n/a' for site 'b', and such for 1"):
+        attribute_table(entries, ["mat"])
+    longitudes = [SiteEntry("a", DataSettings(), 3.0), SiteEntry("b", DataSettings())]
+    with pytest.raises(ConfigError, match="for site 'b', and such for 1"):
+        attribute_table(longitudes, ["longitude"])
+
+
+def test_a_shared_value_is_what_its_sites_have_where_bounds_name_parameters(config_path):
+    table_path = config_path.parent / "table.csv"
+    table_path.write_text(table_path.read_text().replace("s1,-,first,2.0,0.5,0.5,3.5", "s1,-,first,1.2,0.5,0.5,s2"))
+    outcome = run_sites(
+        config_path, "--sharing.default", "global", "--sharing.compare", "false", "--constraints.transform", "sigmoid"
+    )
+    shared = table(outcome, "shared").set_index("parameter")["value"]
+    first = table(outcome, "parameters").query("site == 's000'").set_index("name")["optimum"]
+    assert shared.to_numpy() == pytest.approx(first.to_numpy(), rel=1e-6)
+
+
+def test_a_shared_value_cannot_have_bounds_that_differ(config_path):
+    table_path = config_path.parent / "table.csv"
+    text = table_path.read_text().replace("s1,-,first,2.0,0.5,0.5,3.5", "s1,-,first,1.2,0.5,0.5,s2")
+    table_path.write_text(text.replace("s2,-,second,2.0,0.5,0.5,3.5,lin,false", "s2,-,second,2.0,0.5,0.5,3.5,lin,true"))
+    (config_path.parent / "priors.csv").write_text("prior,s2\ngrass,1.8\nforest,3.0\n")
+    overrides = ["--data.priors", str(config_path.parent / "priors.csv"), "--sharing.parameters", "{s1: global}"]
+    with pytest.raises(ConfigError, match="'s1' is shared, but its bound 's2' is fixed at values that differ"):
+        run_sites(config_path, *overrides, "--constraints.transform", "sigmoid")
+
+
+def test_what_took_longest_is_kept_when_one_site_fails_after_the_fit(config_path, monkeypatch):
+    from lit_invert.many import chunk
+
+    original = chunk.tabulate
+
+    def fail_at_one(result, site, *arguments):
+        if site.name == "s002":
+            raise OSError("no space")
+        return original(result, site, *arguments)
+
+    monkeypatch.setattr(chunk, "tabulate", fail_at_one)
+    outcome = run_sites(config_path, "--sharing.default", "group")
+    assert list(outcome.failed["site"]) == ["s002"]
+    assert len(table(outcome, "shared")) == 6
+    assert set(table(outcome, "skill")["site"]) == {"s000", "s001", "s003", "s004", "s005"}
+
+
+def test_a_refused_command_leaves_the_run_before_as_it_was(config_path):
+    outcome = run_sites(config_path, "--sharing.default", "group", "--sharing.compare", "false")
+    before = (outcome.folder / "status.json").read_text()
+    for wrong in (["--ckpt_path", "last"], ["--scale.engine", "ray"]):
+        with pytest.raises(ConfigError):
+            run_sites(config_path, "--sharing.default", "group", *wrong)
+    assert (outcome.folder / "status.json").read_text() == before
+    assert [path.name for path in outcome.folder.parent.iterdir()] == ["version_0"]
