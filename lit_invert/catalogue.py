@@ -24,15 +24,15 @@ from .parameters import ParameterTable
 from .sites import DataSettings, check_latitude, site_of
 from .tables import DataReader
 
-#: Columns of a catalogue that mean something, and the other names under which they are known.
+#: Columns of a catalogue that mean something, and the other names under which they are known, in any case of letters.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "site": ("id", "site_id", "unique_id", "SITE_ID"),
+    "site": ("id", "site_id", "unique_id"),
     "path": ("file",),
     "drivers_path": (),
     "query": (),
-    "latitude": ("lat", "LOCATION_LAT"),
-    "longitude": ("lon", "LOCATION_LONG"),
-    "plant_type": ("pft", "igbp", "IGBP"),
+    "latitude": ("lat", "location_lat"),
+    "longitude": ("lon", "location_long"),
+    "plant_type": ("pft", "igbp"),
     "years": (),
     "prior": (),
     "column": (),
@@ -45,6 +45,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 #: The catalogue of a folder of files.
 _IN_FOLDER = ("sites.csv", "sites.parquet")
+#: Characters that some system does not take in the name of a folder.
+_NOT_IN_NAMES = frozenset('\\/:*?"<>|')
 #: What a table writes where it knows nothing.
 _EMPTY = ("", "nan", "None", "NA", "-9999")
 
@@ -106,57 +108,90 @@ def load_catalogue(data: DataSettings, readers: Mapping[str, DataReader]) -> lis
 
 
 def _of_folder(folder: Path, data: DataSettings, readers: Mapping[str, DataReader]) -> list[SiteEntry]:
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and any(reader.can_read(p) for reader in readers.values())]
+    files = [p for p in sorted(folder.iterdir()) if _may_be_site(p) and any(reader.can_read(p) for reader in readers.values())]
     entries = [SiteEntry(site_of(p), replace(data, sites=None, path=str(p), site="")) for p in files]
     _check_names([entry.name for entry in entries], [str(p) for p in files])
     return entries
 
 
+def _may_be_site(path: Path) -> bool:
+    """Say whether a file's name is none of those that lie beside data: hidden files and a readme."""
+    return path.is_file() and not path.name.casefold().startswith((".", "readme"))
+
+
 def _of_table(path: Path, data: DataSettings) -> list[SiteEntry]:
-    frame = _read(path)
+    frame = _read(path, "sites")
     columns = _known_columns(frame, path)
     entries = [_entry(_Row(path, row, cells, columns), data) for row, cells in _rows(frame, path)]
     _check_names([entry.name for entry in entries], [f"{path}: row {row}" for row, _ in _rows(frame, path)])
     return entries
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a table as text, so that a site called 007 keeps its name."""
-    is_parquet = path.suffix.lower() in {".parquet", ".pq"}
-    if is_parquet and importlib.util.find_spec("pyarrow") is None:
-        raise ObservationError(f'{path}: reading Parquet needs pyarrow. Run: pip install "lit-invert[parquet]".')
+def _read(path: Path, what: str) -> pd.DataFrame:
+    """Read a table as text.
+
+    Args:
+        path: CSV or Parquet file.
+        what: `sites` or `priors`, which is also its key in the block `data:`.
+    """
     try:
-        if is_parquet:
-            return pd.read_parquet(path).astype(object)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        frame = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
     except FileNotFoundError:
-        raise ObservationError(f"{path}: catalogue not found. Check `data.sites` in the config.") from None
+        raise ObservationError(f"{path}: no such file. Check `data.{what}` in the config.") from None
+    except ObservationError:
+        raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ObservationError(f"{path}: is no table of sites ({reason}). Expected CSV or Parquet with one row a site.") from error
+        raise ObservationError(
+            f"{path}: is no table of {what} ({reason}). Expected CSV or Parquet with one row for each of the {what}."
+        ) from error
+    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
+    return frame
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in {".parquet", ".pq"}
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read Parquet; whole numbers with gaps, which are stored as real ones, are whole again."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ObservationError(f'{path}: reading Parquet needs pyarrow. Run: pip install "lit-invert[parquet]".')
+    frame = pd.read_parquet(path)
+    frame = frame.reset_index(drop=frame.index.name is None).convert_dtypes().astype(object)
+    return frame.where(frame.notna(), "").map(str)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read CSV; as text, so that a site called 007 keeps its name."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, skip_blank_lines=False)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells of such rows for labels
+        raise ObservationError(
+            f"{path}: row 2 has more cells than the line of column names. Name each column, and end no row with a comma."
+        )
+    return frame
 
 
 def _known_columns(frame: pd.DataFrame, path: Path) -> dict[str, str]:
     """Return the column of the file for each of ours that is there."""
     found: dict[str, str] = {}
-    names = [str(name).strip() for name in frame.columns]
-    frame.columns = pd.Index(names)
     for column, synonyms in COLUMNS.items():
-        there = [name for name in (column, *synonyms) if name in names]
+        there = [name for name in frame.columns if name.casefold() in (column, *synonyms)]
         if len(there) > 1:
             raise ObservationError(f"{path}: columns {', '.join(map(repr, there))} mean the same. Keep one.")
         if there:
             found[column] = there[0]
     if "site" not in found:
-        raise ObservationError(f"{path}: has no column 'site' (or id, site_id, unique_id). Found: {', '.join(names[:12])}.")
+        listed = ", ".join(frame.columns[:12])
+        raise ObservationError(f"{path}: has no column 'site' (or id, site_id, unique_id). Found: {listed}.")
     return found
 
 
 def _rows(frame: pd.DataFrame, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows that hold anything, with their numbers as a user counts them."""
-    first = 1 if path.suffix.lower() in {".parquet", ".pq"} else 2
+    first = 1 if _is_parquet(path) else 2
     for row, values in enumerate(frame.to_dict("records"), start=first):
-        cells = {str(name): "" if (text := str(value).strip()) in _EMPTY else text for name, value in values.items()}
+        cells = {str(name): "" if (text := value.strip()) in _EMPTY else text for name, value in values.items()}
         if any(cells.values()):
             yield row, cells
 
@@ -202,9 +237,10 @@ class _Row:
 
 def _entry(row: _Row, data: DataSettings) -> SiteEntry:
     name = row.text("site")
-    if not name or Path(name).name != name or name.startswith("."):
+    if not name or name.startswith(".") or not name.isprintable() or _NOT_IN_NAMES & set(name):
         raise ObservationError(
-            f"{row.place('site')}: expected a name that can be a folder's, without slashes or a leading dot, found {name!r}."
+            f"{row.place('site')}: expected a name that can be a folder's, printable, without a leading dot or any of "
+            f"{' '.join(sorted(_NOT_IN_NAMES))}, found {name!r}."
         )
     latitude = row.number("latitude")
     if latitude is not None:
@@ -241,9 +277,19 @@ def _observed(row: _Row, data: DataSettings) -> dict[str, ObservedSettings]:
 
 
 def _quality(row: _Row, data: DataSettings) -> QualityRule | list[QualityRule] | None:
-    """Return which days count as observed: by the site's own column of quality where it names one."""
-    column = row.text("quality")
-    return QualityRule(column, row.number("quality_minimum"), row.number("quality_maximum")) if column else data.quality
+    """Return which days count as observed: by the site's own column of quality, or its own limits on that of all sites."""
+    minimum, maximum = row.number("quality_minimum"), row.number("quality_maximum")
+    if column := row.text("quality"):
+        return QualityRule(column, minimum, maximum)
+    if minimum is None and maximum is None:
+        return data.quality
+    rule = data.quality[0] if isinstance(data.quality, list) and len(data.quality) == 1 else data.quality
+    if not isinstance(rule, QualityRule):
+        raise ObservationError(
+            f"{row.path}: row {row.row}: has limits of quality, but no column for them. "
+            "Fill the site's 'quality', or set `data.quality` to one rule."
+        )
+    return QualityRule(rule.column, rule.minimum if minimum is None else minimum, rule.maximum if maximum is None else maximum)
 
 
 def _check_names(names: Sequence[str], places: Sequence[str]) -> None:
@@ -283,16 +329,16 @@ def load_priors(path: str | Path | None, table: ParameterTable) -> Priors:
     """Read the table of priors: a column `prior` with names, and one column a parameter; an empty cell is the table's prior.
 
     Args:
-        path: CSV file; None: there are none.
+        path: CSV or Parquet file; None: there are none.
         table: The table of parameters.
 
     Raises:
+        ObservationError: If the file is missing or malformed.
         ParameterTableError: If a column is no parameter, or a value is no number inside its bounds.
     """
     if path is None:
         return Priors(table, {})
-    frame = _read(Path(path))
-    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
+    frame = _read(Path(path), "priors")
     if "prior" not in frame.columns:
         raise ParameterTableError(
             f"{path}: has no column 'prior' with the names of its rows. Found: {', '.join(frame.columns[:12])}."

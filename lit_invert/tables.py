@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DATE_COLUMNS = ("date", "TIMESTAMP", "ds")
 #: FLUXNET's code for a missing value.
 MISSING = -9999.0
+#: Values of a queried column that an error lists.
+_NAMES_SHOWN = 8
 
 
 class DataReader(Protocol):
@@ -60,8 +62,8 @@ class CsvReader:
         return path.suffix.lower() in {".csv", ".txt"}
 
     def read(self, path: Path, settings: DataSettings) -> pd.DataFrame:
-        """Read the text; row numbers are line numbers."""
-        text = dict.fromkeys((*DATE_COLUMNS, "unique_id"), str)
+        """Read the text; row numbers are line numbers, and the column of `query` keeps its spelling."""
+        text = dict.fromkeys((*DATE_COLUMNS, "unique_id", query_column(settings.query)), str)
         try:
             frame = pd.read_csv(path, dtype=text, encoding="utf-8-sig", skip_blank_lines=False)
         except (ValueError, pd.errors.EmptyDataError) as error:
@@ -196,18 +198,33 @@ def _pick_site(frame: pd.DataFrame, site: str, path: Path) -> pd.DataFrame:
     return frame[names == site] if len(known) > 1 else frame
 
 
+def query_column(query: str) -> str:
+    """Return the column that a query names, empty if there is none.
+
+    Example:
+        >>> query_column("tower = 007")
+        'tower'
+    """
+    return query.partition("=")[0].strip()
+
+
 def _pick_rows(frame: pd.DataFrame, query: str, path: Path) -> pd.DataFrame:
     """Keep the rows that a query `column = value` names."""
-    column, equals, value = (part.strip() for part in query.partition("="))
-    if not equals or not column or not value:
+    column, value = query_column(query), query.partition("=")[2].strip()
+    if not column or not value:
         raise ObservationError(f"`data.query` is {query!r}, expected `column = value`, such as `tower = A1`.")
     if column not in frame.columns:
         raise ObservationError(
             f"{path}: has no column {column!r}, which `data.query` asks for.{suggest(column, map(str, frame.columns))}"
         )
-    chosen = frame[column].astype(str).str.strip() == value
+    cells = frame[column].convert_dtypes()  # Parquet has whole numbers with gaps as real ones, 1.0
+    names = cells.astype(str).str.strip()
+    chosen = (names == value).to_numpy(dtype=bool)
     if not chosen.any():
-        raise ObservationError(f"{path}: no row has {value!r} in column {column!r}, as `data.query` asks for.")
+        first = ", ".join(names.dropna().unique()[:_NAMES_SHOWN])
+        raise ObservationError(
+            f"{path}: no row has {value!r} in column {column!r}, as `data.query` asks for. Its first values are: {first}."
+        )
     return frame[chosen]
 
 

@@ -75,8 +75,51 @@ def test_parquet_says_the_same(tmp_path):
     assert same[2].number("mat") == 25.0
 
 
+def test_parquet_has_whole_numbers_where_cells_are_empty(tmp_path):
+    frame = pd.DataFrame({"path": ["a.csv", "b.csv"], "years": [2016, None], "mat": [9.5, None], "query": [None, None]})
+    frame["longitude"] = pd.array([5, None], dtype="Int64")
+    frame.set_index(pd.Index(["A", "B"], name="site")).to_parquet(tmp_path / "sites.parquet")
+    first, second = load(tmp_path / "sites.parquet", query="tower = 1")
+    assert (first.name, first.data.years, first.longitude, first.attributes) == ("A", "2016", 5.0, {"mat": "9.5"})
+    assert (second.name, second.data.years, second.longitude, second.attributes) == ("B", "", None, {"mat": ""})
+    assert second.data.query == "tower = 1"
+
+
+def test_parquet_is_read_without_labels_of_rows(tmp_path):
+    frame = pd.DataFrame({"site": ["A", "B"], "path": ["a.csv", "b.csv"]}, index=[3, 7])
+    frame.to_parquet(tmp_path / "sites.parquet")
+    assert [(entry.name, entry.attributes) for entry in load(tmp_path / "sites.parquet")] == [("A", {}), ("B", {})]
+
+
+def test_column_names_are_known_in_any_case(tmp_path):
+    (entry,) = load(write(tmp_path, "SITE_ID,Path,Latitude,Location_Long,PFT,MAT\nA,a.csv,48,7,GRA,9\n"))
+    assert (entry.name, entry.data.latitude, entry.longitude, entry.plant_type) == ("A", 48.0, 7.0, "GRA")
+    assert entry.attributes == {"MAT": "9"}
+
+
+@pytest.mark.parametrize("common", [QualityRule("n", 24, 48), [QualityRule("n", 24, 48)]])
+def test_a_site_has_its_own_limits_on_the_column_of_all(tmp_path, common):
+    rows = "site,path,quality_minimum,quality_maximum\nA,a.csv,30,\nB,b.csv,,40\nC,c.csv,,\n"
+    first, second, third = load(write(tmp_path, rows), quality=common)
+    assert (first.data.quality, second.data.quality) == (QualityRule("n", 30, 48), QualityRule("n", 24, 40))
+    assert third.data.quality == common
+
+
+@pytest.mark.parametrize("common", [None, [QualityRule("n", 24), QualityRule("qc", 0.5)]])
+def test_limits_of_no_column_are_refused(tmp_path, common):
+    with pytest.raises(ObservationError, match=r"row 3: has limits of quality, but no column for them\. Fill"):
+        load(write(tmp_path, "site,path,quality_maximum\nA,a.csv,\nB,b.csv,1\n"), quality=common)
+
+
 def test_a_folder_is_a_catalogue_of_its_files(tmp_path):
-    for name in ("FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv", "hesse.csv", "notes.md"):
+    for name in (
+        "FLX_US-AR1_FLUXNET2015_SUBSET_DD_2009-2012_1-3.csv",
+        "hesse.csv",
+        "notes.md",
+        "README.txt",
+        "readme_first.csv",
+        "._hesse.csv",
+    ):
         write(tmp_path, "date\n", name)
     assert [(e.name, e.data.latitude) for e in load(tmp_path, latitude=3.0)] == [("US-AR1", 3.0), ("hesse", 3.0)]
     write(tmp_path, "site,path,latitude\nHes,hesse.csv,48.67\n")
@@ -92,6 +135,13 @@ def test_a_folder_is_a_catalogue_of_its_files(tmp_path):
         ("site,path\nA,a.csv\nB,b.csv\na,c.csv\n", r"row 4: site 'a' stands also in .*row 2"),
         ("site,path\n../A,a.csv\n", r"row 2, column 'site': expected a name that can be a folder's.*'../A'"),
         ("site,path\n,a.csv\n", "row 2, column 'site'"),
+        ('site,path\n"A\nB",a.csv\n', r"row 2, column 'site': expected a name .* printable"),
+        ("site,path\n.A,a.csv\n", r"expected a name .*without a leading dot.* found '\.A'"),
+        *((f"site,path\nA{sign}B,a.csv\n", "row 2, column 'site': expected a name") for sign in "\\:*?<>|"),
+        ("site,path\n\nA,a.csv\n\na,b.csv\n", r"row 5: site 'a' stands also in .*row 3"),
+        ("site,path\nA,a.csv,48\nB,b.csv\n", r"sites\.csv: row 2 has more cells than the line of column names"),
+        ("site,path\nA,a.csv,\nB,b.csv,\n", r"row 2 has more cells.*end no row with a comma"),
+        ("site,path\nA,a.csv\nB,b.csv,48\n", r"is no table of sites .*line 3, saw 3"),
         ("site,latitude\nA,3\n", r"row 2 \(A\): names no file"),
         ("site,path,sign\nA,a.csv,up\n", "row 2, column 'sign': expected 'nep' or 'nee', found 'up'"),
         ("site,id,path\nA,B,a.csv\n", "columns 'site', 'id' mean the same"),
@@ -105,7 +155,7 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, text, message):
 
 
 def test_a_catalogue_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ObservationError, match=r"nowhere\.csv: catalogue not found"):
+    with pytest.raises(ObservationError, match=r"nowhere\.csv: no such file\. Check `data\.sites`"):
         load(tmp_path / "nowhere.csv")
 
 
@@ -133,6 +183,20 @@ def test_priors_are_found_by_row_plant_type_and_name(tmp_path):
 def test_a_wrong_prior_is_named(tmp_path, text, message):
     with pytest.raises(ParameterTableError, match=message):
         load_priors(write(tmp_path, text, "priors.csv"), TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"priors\.csv: no such file\. Check `data\.priors`"),
+        ("", "is no table of priors"),
+        ("prior,pmax\ngrass,20,\n", r"priors\.csv: row 2 has more cells than the line of column names"),
+    ],
+)
+def test_a_file_that_holds_no_priors_is_named(tmp_path, text, message):
+    path = tmp_path / "priors.csv" if text is None else write(tmp_path, text, "priors.csv")
+    with pytest.raises(ObservationError, match=message):
+        load_priors(path, TABLE)
 
 
 def test_a_priors_float_is_exact(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lit_invert.errors import ObservationError
@@ -58,6 +59,37 @@ def test_long_form_picks_the_site(tmp_path):
 def test_long_form_with_an_unknown_site_names_them(tmp_path):
     with pytest.raises(ObservationError, match=r"holds 2 sites and `data\.site` is 'C'.*Known: A, B"):
         load_text(tmp_path, LONG, "C")
+
+
+def values_of(path, query):
+    return load_table(path, DataSettings(path, 48.0, query=query), READERS).numbers("y", "a test").tolist()
+
+
+@pytest.mark.parametrize(
+    ("towers", "query"),
+    [(("007", "008", "007"), "tower = 007"), (("1", "", "1"), "tower = 1"), (("1.0", "1", "1.0"), "tower=1.0")],
+)
+def test_a_query_reads_a_column_as_it_is_written(tmp_path, towers, query):
+    rows = [f"2016-01-0{day},{tower},{day}\n" for day, tower in enumerate(towers, start=1)]
+    (tmp_path / "a.csv").write_text("".join(("date,tower,y\n", *rows)))
+    assert values_of(tmp_path / "a.csv", query) == [1.0, 3.0]
+
+
+def test_a_query_finds_whole_numbers_of_parquet_beside_gaps(tmp_path):
+    frame = pd.DataFrame({"date": ["2016-01-01", "2016-01-02", "2016-01-03"], "tower": [1.0, np.nan, 1.0], "y": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert values_of(tmp_path / "a.parquet", "tower = 1") == [1.0, 3.0]
+
+
+def test_a_query_that_finds_nothing_says_what_there_is(tmp_path):
+    (tmp_path / "a.csv").write_text("date,tower,y\n2016-01-01,1.0,7\n2016-01-02,,8\n2016-01-03,B,9\n")
+    with pytest.raises(ObservationError, match=r"no row has '1' in column 'tower', .* Its first values are: 1\.0, B\."):
+        values_of(tmp_path / "a.csv", "tower = 1")
+
+
+def test_a_queried_column_still_holds_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("date,y\n2016-01-01,7\n2016-01-02,8\n")
+    assert values_of(tmp_path / "a.csv", "y = 7") == [7.0]
 
 
 def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path):

@@ -6,9 +6,10 @@ parts are joined by copying, a file at a time.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ from ..results import to_csv
 TABLES = ("parameters", "metrics", "sites")
 #: Status of a site that has no result.
 FAILED = "failed"
+#: Columns of text by table, for a site called 007 is no number.
+_TEXT = {
+    "parameters": ("site", "name", "unit", "scale", "at_bound"),
+    "metrics": ("site", "flux", "role", "run"),
+    "sites": ("site", "status", "message", "plant_type", "prior", "at_bound"),
+}
+#: Columns of whole numbers and of yes or no; all others hold real numbers.
+_WHOLE = ("n", "days", "fit_days", "select_days", "test_days", "iterations")
+_BOOLEAN = ("fixed",)
 _ROWS_AT_ONCE = 100_000
 
 
@@ -77,52 +87,82 @@ class Store:
             elif len(kept) < len(frame):
                 write_text(path, to_csv(kept))
 
-    def join(self, parquet: bool) -> pd.DataFrame:
-        """Join the parts to tables, and return that of the sites."""
+    def join(self, parquet: bool, order: Sequence[str] | None = None) -> pd.DataFrame:
+        """Join the parts to tables, and return that of the sites.
+
+        Args:
+            parquet: Whether to copy the tables to Parquet, too.
+            order: Names of the sites that the tables hold, in the order of that of the sites; as the parts have them when omitted.
+        """
         sites = pd.concat([frame for _, frame in self._site_parts()], ignore_index=True)
+        if order is not None:
+            by_name = sites.set_index("site")
+            sites = by_name.loc[[name for name in order if name in by_name.index]].reset_index()
         write_text(self.folder / "sites.csv", to_csv(sites))
         for name in TABLES[:-1]:
-            self._join(name)
+            self._join(name, order)
         if parquet:
             for name in TABLES:
                 _to_parquet(self.folder / f"{name}.csv")
         return sites
 
     def _site_parts(self) -> Iterator[tuple[Path, pd.DataFrame]]:
-        text = dict.fromkeys(("site", "status", "message", "plant_type", "prior", "at_bound"), str)
+        text = dict.fromkeys(_TEXT["sites"], str)
         for path in sorted(self.parts.glob("*.sites.csv")):
             frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
             yield path, frame.fillna(dict.fromkeys(text, ""))
 
-    def _join(self, name: str) -> None:
+    def _join(self, name: str, order: Sequence[str] | None) -> None:
         """Copy the parts of whole chunks one after the other, the header once."""
         target = self.folder / f"{name}.csv"
         temporary = target.with_suffix(".part")
         whole = sorted(path.name.removesuffix(".sites.csv") for path in self.parts.glob("*.sites.csv"))
-        header = ""
+        kept = None if order is None else frozenset(order)
         with temporary.open("w", encoding="utf-8", newline="") as joined:
+            writer = csv.writer(joined, lineterminator="\n")
             for chunk in whole:
-                with (self.parts / f"{chunk}.{name}.csv").open(encoding="utf-8", newline="") as part:
-                    first = part.readline()
-                    if first.strip() and not header:
-                        header = first
-                        joined.write(first)
-                    for line in part:
-                        joined.write(line)
+                lines = _lines(self.parts / f"{chunk}.{name}.csv", kept)
+                header = next(lines)
+                if header and not joined.tell():
+                    writer.writerow(header)
+                writer.writerows(lines)
         temporary.replace(target)
 
 
-def _to_parquet(path: Path) -> None:
-    """Copy a CSV table to Parquet, some rows at a time."""
+def _lines(part: Path, sites: Set[str] | None) -> Iterator[list[str]]:
+    """Yield the header of a part, empty where it holds no table, and then the rows of these sites, of all if none are given."""
+    with part.open(encoding="utf-8", newline="") as stream:
+        lines = csv.reader(stream)
+        yield next(lines, [])
+        yield from (line for line in lines if sites is None or line[0] in sites)
+
+
+def check_parquet() -> None:
+    """Check that tables can be copied to Parquet.
+
+    Raises:
+        ResultsError: If pyarrow is missing.
+    """
     if importlib.util.find_spec("pyarrow") is None:
         raise ResultsError('`scale.parquet` needs pyarrow. Run: pip install "lit-invert[parquet]".')
+
+
+def _to_parquet(path: Path) -> None:
+    """Copy a CSV table to Parquet, some rows at a time; the empty file of a run in which every site failed has no copy."""
     import pyarrow
     import pyarrow.parquet
 
-    writer: Any = None
-    for frame in pd.read_csv(path, chunksize=_ROWS_AT_ONCE, dtype_backend="pyarrow"):
-        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-        writer = writer or pyarrow.parquet.ParquetWriter(path.with_suffix(".parquet"), table.schema)
-        writer.write_table(table.cast(writer.schema))
-    if writer is not None:
-        writer.close()
+    if not path.stat().st_size:
+        return
+    types = _types(path.stem, pd.read_csv(path, nrows=0).columns)
+    arrow = {str: pyarrow.string(), "Int64": pyarrow.int64(), "boolean": pyarrow.bool_(), "float64": pyarrow.float64()}
+    schema = pyarrow.schema([(column, arrow[kind]) for column, kind in types.items()])
+    with pyarrow.parquet.ParquetWriter(path.with_suffix(".parquet"), schema) as writer:
+        for frame in pd.read_csv(path, chunksize=_ROWS_AT_ONCE, dtype=types, keep_default_na=False, na_values=[""]):
+            writer.write_table(pyarrow.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+def _types(table: str, columns: Iterable[str]) -> dict[str, Any]:
+    """Return the type of each column, by its name alone, so that every piece of a table has the same."""
+    known = {**dict.fromkeys(_WHOLE, "Int64"), **dict.fromkeys(_BOOLEAN, "boolean"), **dict.fromkeys(_TEXT[table], str)}
+    return {column: known.get(column, "float64") for column in columns}
