@@ -22,7 +22,7 @@ from ..atomic import write_text
 from ..errors import ShapeError, SurrogateError, suggest
 from ..observations import FLUX_UNITS
 from ..transforms import Scaler
-from .windows import WindowedNetwork, Windows
+from .windows import MOST_DAYS, WindowedNetwork, Windows, widest_layer
 
 #: Forcing of a network: one tensor (B, T, F), or named tensors for windowed models.
 Forcing: TypeAlias = Tensor | dict[str, Tensor]
@@ -97,6 +97,7 @@ class SurrogateSpec:
         for key in ("name", "statics", "drivers", "outputs"):
             if key not in values:
                 raise SurrogateError(f"{where}: key {key!r} is missing; a spec needs name, statics, drivers and outputs.")
+        _check_kind("warmup_days", values.get("warmup_days", 0), "a whole number", where)  # windows may replace it below
         lists = {key: _variables(values[key], key, where) for key in ("statics", "drivers", "outputs")}
         spec = cls(**{**values, **lists, "windows": Windows.from_dict(values.get("windows"), where)})
         _check_spec(spec, where)
@@ -200,15 +201,27 @@ def _check_spec(spec: SurrogateSpec, where: str) -> None:
                 f"{where}: unit {variable.unit!r} of output {variable.name!r} is not a flux unit."
                 f"{suggest(variable.unit, FLUX_UNITS)}"
             )
-    for name, error in spec.accuracy.items():
-        if isinstance(error, bool) or not isinstance(error, (int, float)) or not math.isfinite(error):
-            raise SurrogateError(f"{where}: 'accuracy' of {name!r} is {error!r:.60}, expected a finite number.")
-    if spec.warmup_days < 0:
-        raise SurrogateError(f"{where}: 'warmup_days' is {spec.warmup_days!r}, expected a whole number of days, 0 or more.")
-    if spec.fixed_length is not None and spec.fixed_length < 1:
-        raise SurrogateError(f"{where}: 'fixed_length' is {spec.fixed_length!r}, expected a whole number of days, 1 or more.")
+    _check_accuracy(spec, where)
+    _check_days(spec, where)
     if spec.windows is not None:
         _check_windowed(spec, spec.windows, where)
+
+
+def _check_accuracy(spec: SurrogateSpec, where: str) -> None:
+    for name, error in spec.accuracy.items():
+        if name not in spec.output_names:
+            raise SurrogateError(f"{where}: 'accuracy' names {name!r}, which is no output.{suggest(name, spec.output_names)}")
+        if isinstance(error, bool) or not isinstance(error, (int, float)) or not _is_finite(error):
+            raise SurrogateError(f"{where}: 'accuracy' of {name!r} is {error!r:.60}, expected a finite number.")
+
+
+def _check_days(spec: SurrogateSpec, where: str) -> None:
+    for key, fewest in (("warmup_days", 0), ("fixed_length", 1)):
+        days = getattr(spec, key)
+        if days is not None and not fewest <= days <= MOST_DAYS:
+            raise SurrogateError(
+                f"{where}: {key!r} is {days!r:.60}, expected a whole number of days, {fewest} or more, at most {MOST_DAYS}."
+            )
 
 
 def _check_windowed(spec: SurrogateSpec, windows: Windows, where: str) -> None:
@@ -225,8 +238,8 @@ def _check_variable(variable: Variable, where: str) -> None:
     _check_kinds(variable, _VARIABLE_KINDS, where)
     for key in ("mean", "std", "minimum", "maximum"):
         value = getattr(variable, key)
-        if value is not None and not math.isfinite(value):
-            raise SurrogateError(f"{where}: {key!r} is {value!r}, expected a finite number.")
+        if value is not None and not _is_finite(value):
+            raise SurrogateError(f"{where}: {key!r} is {value!r:.60}, expected a finite number.")
     if variable.std <= 0:
         raise SurrogateError(f"{where}: 'std' is {variable.std!r}, expected it above zero.")
     if variable.minimum is not None and variable.maximum is not None and variable.minimum > variable.maximum:
@@ -235,10 +248,22 @@ def _check_variable(variable: Variable, where: str) -> None:
 
 def _check_kinds(values: SurrogateSpec | Variable, kinds: Mapping[str, str], where: str) -> None:
     for key, kind in kinds.items():
-        value, allowed = getattr(values, key), _KINDS[kind]
-        # To Python `true` is an int, but it is nobody's number of days.
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise SurrogateError(f"{where}: {key!r} is {value!r:.60}, expected {kind}.")
+        _check_kind(key, getattr(values, key), kind, where)
+
+
+def _check_kind(key: str, value: object, kind: str, where: str) -> None:
+    allowed = _KINDS[kind]
+    # To Python `true` is an int, but it is nobody's number of days.
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise SurrogateError(f"{where}: {key!r} is {value!r:.60}, expected {kind}.")
+
+
+def _is_finite(number: float) -> bool:
+    """Whether a number fits a float; JSON has whole numbers of any length."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _scaler(variables: tuple[Variable, ...]) -> Scaler:
@@ -356,8 +381,7 @@ class FrozenSurrogate(nn.Module):
     @property
     def width(self) -> int:
         """Widest layer of the network, for rough counts of memory; 64 where nothing tells."""
-        tensors = [*self.network.parameters(), *self.network.buffers()]
-        return max((max(t.shape[:-1]) for t in tensors if t.dim() > 1), default=64)
+        return widest_layer(self.network)
 
     def _check_simulated(self, simulated: object, static: Tensor, forcing: Forcing) -> None:
         if not isinstance(simulated, Tensor):
@@ -411,7 +435,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SurrogateError(f"{path}: is not a JSON file ({error}).") from error
     if not isinstance(values, dict):
         raise SurrogateError(f"{path}: expected a JSON object, found {type(values).__name__}.")

@@ -81,7 +81,7 @@ def _with_usual_places(folder: Path, stated: dict[str, Any]) -> dict[str, Any]:
     usual: dict[str, Any] = {}
     if stated.get("weights") is None:
         usual["weights"] = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
-    if not stated.get("architecture") and (folder / _ARCHITECTURE).is_file():
+    if "architecture" not in stated and (folder / _ARCHITECTURE).is_file():
         config = read_object(folder / _ARCHITECTURE)
         usual["architecture"] = {k: v for k, v in config.items() if k not in _BOOKKEEPING and not k.startswith("_")}
     return {**stated, **usual}
@@ -94,7 +94,14 @@ def _completed(described: dict[str, Any], stated: dict[str, Any], where: str) ->
         for key in ("statics", "drivers", "outputs")
         if key in stated
     }
-    return {**described, **stated, **lists}
+    return {**described, **_warmed_up(described, stated), **stated, **lists}
+
+
+def _warmed_up(described: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """Make the folder's warm-up last the context of the windows that a spec adds."""
+    windows = stated.get("windows")
+    context = windows.get("context_days") if isinstance(windows, dict) else None
+    return {"warmup_days": max(described["warmup_days"], context)} if type(context) is int else {}
 
 
 def _completed_variables(described: tuple[dict[str, Any], ...], stated: Any, where: str) -> list[dict[str, Any]]:

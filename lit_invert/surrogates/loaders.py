@@ -9,7 +9,7 @@ A spec, or the folder of a surrogate, names a loader; the loader builds the netw
   evaluates its symbolic shapes.
 
 Where the spec states a hash, the file is compared with it before anything opens it. Every network then simulates a few days of
-average weather, so that one that does not fit its spec fails here.
+average weather (:mod:`~lit_invert.surrogates.dry_run`), so that one that does not fit its spec fails here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ from torch import Tensor, nn
 from ..errors import LitInvertError, SurrogateError, suggest
 from ..trust import Trust
 from .base import FrozenSurrogate, SurrogateSpec
+from .dry_run import check_fits
 from .folders import read_spec
 from .lstm import LSTMSurrogate
 from .weights import check_hash, damaged, fill, first_line, needed, read_tensors, resolve
-
-#: Days of the dry run of a network that is not tied to a length.
-_DRY_DAYS = 30
 
 
 class SurrogateLoader(ABC):
@@ -193,7 +191,7 @@ def load_surrogate(path: str | Path, loaders: Mapping[str, SurrogateLoader], tru
     sha256 = None if weights is None else check_hash(weights, spec)
     network = loaders[spec.loader].load(spec, weights, trust)
     surrogate = FrozenSurrogate(network, spec, sha256)
-    _check_fits(surrogate)
+    check_fits(surrogate)
     return surrogate
 
 
@@ -213,26 +211,3 @@ def _build(built: type[nn.Module], arguments: Any, spec: SurrogateSpec) -> nn.Mo
         raise
     except Exception as error:
         raise SurrogateError(f"{where} ({first_line(error)}). Mend its arguments.") from error
-
-
-def _check_fits(surrogate: FrozenSurrogate) -> None:
-    """Simulate average weather with average parameters once."""
-    spec = surrogate.spec
-    days = spec.fixed_length or spec.shortest_run - 1 + _DRY_DAYS  # beyond one window: several are stacked
-    average = surrogate.forcing_scaler.to_physical(torch.zeros(1, days, len(spec.drivers)))
-    try:
-        with torch.no_grad():
-            simulated = surrogate(torch.zeros(1, len(spec.statics)), surrogate.prepare(average))
-    except LitInvertError:
-        raise
-    except Exception as error:
-        raise SurrogateError(
-            f"surrogate {spec.name!r} cannot take {len(spec.statics)} statics, "
-            f"{len(spec.drivers)} drivers and {days} days as its spec says ({first_line(error)}). "
-            "Mend the spec, or the network."
-        ) from error
-    if not bool(torch.isfinite(simulated).all()):
-        raise SurrogateError(
-            f"surrogate {spec.name!r} simulates values that are not finite from average weather "
-            "and parameters. Check its weights and the scaling in its spec."
-        )

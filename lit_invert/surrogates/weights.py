@@ -47,12 +47,17 @@ def resolve(folder: Path, name: str, where: str) -> Path:
     """
     parts = PureWindowsPath(name)  # knows both kinds of slashes, and drives
     path = folder / name
-    outside = not path.resolve().is_relative_to(folder.resolve())
+    try:
+        outside, is_there = not path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a NUL byte
+        raise SurrogateError(
+            f"{where} is {name!r:.60}, which is no file ({first_line(error):.60}). Give the name alone."
+        ) from error
     if parts.is_absolute() or parts.anchor or ".." in parts.parts or outside:
         raise SurrogateError(
             f"{where} is {name!r}, which leaves the spec's folder. Put the file beside the spec and give its name alone."
         )
-    if not path.is_file():
+    if not is_there:
         raise SurrogateError(f"{where}: weights {name!r} not found beside the spec.")
     return path
 
@@ -97,7 +102,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise damaged(path, "tensors", error) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_named_tensor(*item) for item in state.items()):
         raise SurrogateError(
             f"{path}: expected a state dict of named tensors, found {_describe(state)}. "
             "Save `network.state_dict()`, or use safetensors."
@@ -114,7 +119,28 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Mo
         path: The file that they are from, for the error.
 
     Raises:
-        SurrogateError: If a tensor is missing, is left over, or has another shape.
+        SurrogateError: If a tensor is missing, is left over, or has another shape or kind of numbers.
+    """
+    check_tensors(network, tensors, path)
+    try:
+        network.load_state_dict(dict(tensors))
+    except Exception as error:
+        raise SurrogateError(
+            f"{path}: {type(network).__name__} does not take its tensors ({first_line(error)}). Save the weights again."
+        ) from error
+    return network
+
+
+def check_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Compare tensors with those that a network wants; it may be on the device `meta`, without memory.
+
+    Args:
+        network: The network, as its architecture says.
+        tensors: Tensors by name.
+        path: The file that they are from, for the error.
+
+    Raises:
+        SurrogateError: If a tensor is missing, is left over, or has another shape or kind of numbers.
     """
     wanted = network.state_dict()
     for name, value in wanted.items():
@@ -128,13 +154,23 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Mo
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the architecture "
                 f"expects {tuple(value.shape)}. Mend `architecture` in the spec."
             )
+        _check_numbers(tensors[name], value, f"{path}: tensor {name!r}")
     for name in tensors:
         if name not in wanted:
             raise SurrogateError(
                 f"{path}: tensor {name!r} has no place in {type(network).__name__}. Check `architecture` in the spec."
             )
-    network.load_state_dict(dict(tensors))
-    return network
+
+
+def _check_numbers(found: Tensor, wanted: Tensor, where: str) -> None:
+    """Refuse what copying would round without a word, such as quantised weights without their scale, or could not copy."""
+    is_plain = found.layout == torch.strided and not found.is_quantized and not found.is_meta
+    is_alike = (found.is_floating_point(), found.is_complex()) == (wanted.is_floating_point(), wanted.is_complex())
+    if not is_plain or not is_alike:
+        form = "" if is_plain else " without values" if found.is_meta else f", {found.layout}, not plain"
+        raise SurrogateError(
+            f"{where} holds {found.dtype}{form}; the architecture expects plain {wanted.dtype}. Save the weights as such."
+        )
 
 
 def damaged(path: Path, kind: str, error: Exception) -> SurrogateError:
@@ -148,11 +184,15 @@ def first_line(error: Exception) -> str:
     return f"{lines[0]:.160}" if lines else type(error).__name__
 
 
+def _is_named_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
 def _describe(state: object) -> str:
     if not isinstance(state, dict):
         return f"a value of type {type(state).__name__}"
-    odd = next(key for key, value in state.items() if not isinstance(value, Tensor))
-    return f"a value of type {type(state[odd]).__name__} under {odd!r}"
+    odd = next(item[0] for item in state.items() if not _is_named_tensor(*item))
+    return f"a value of type {type(state[odd]).__name__} under {odd!r:.60}"
 
 
 def _files(weights: Path) -> list[Path]:

@@ -28,6 +28,9 @@ Inputs = Literal["joined", "split"]
 #: What one call of a network may hold, by a rough count: on a CPU, and on anything else, which needs many windows to be busy.
 _CPU_BYTES, _DEVICE_BYTES = 1 << 28, 1 << 31
 
+#: Longest number of days that a spec may state; longer ones are slips, and would fill the memory.
+MOST_DAYS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -161,9 +164,21 @@ class WindowedNetwork(nn.Module):
 
     def _most_windows(self, forcing: Tensor) -> int:
         """Return how many windows one call may simulate."""
-        widest = max((p.shape[0] for p in self.network.parameters() if p.dim() > 1), default=64)
         limit = _CPU_BYTES if forcing.device.type == "cpu" else _DEVICE_BYTES
-        return max(1, limit // (forcing.element_size() * self.windows.days * widest))
+        return max(1, limit // (forcing.element_size() * self.windows.days * widest_layer(self.network)))
+
+
+def widest_layer(network: nn.Module) -> int:
+    """Return the size of a network's widest layer, for rough counts of memory; 64 where nothing tells.
+
+    Networks that were recorded keep their weights as buffers, so these count too.
+
+    Example:
+        >>> widest_layer(nn.Sequential(nn.Linear(3, 500), nn.Linear(500, 1)))
+        500
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    return max((max(t.shape[:-1]) for t in tensors if t.dim() > 1), default=64)
 
 
 def _check_keys(values: Mapping[str, Any], known: list[str], where: str) -> None:
@@ -173,8 +188,10 @@ def _check_keys(values: Mapping[str, Any], known: list[str], where: str) -> None
     for key in ("context_days", "horizon_days"):
         value = values.get(key)
         # To Python `true` is an int, but it is nobody's number of days.
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SurrogateError(f"{where}: {key!r} of 'windows' is {value!r:.60}, expected a whole number of days, 1 or more.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_DAYS:
+            raise SurrogateError(
+                f"{where}: {key!r} of 'windows' is {value!r:.60}, expected a whole number of days, 1 or more, at most {MOST_DAYS}."
+            )
     inputs = values.get("inputs", "joined")
     if inputs not in get_args(Inputs):
         raise SurrogateError(f"{where}: 'inputs' of 'windows' is {inputs!r:.60}.{suggest(str(inputs), get_args(Inputs))}")

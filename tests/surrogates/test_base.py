@@ -90,6 +90,11 @@ def test_spec_survives_the_disk(tmp_path):
         ({"weights": 3}, "'weights' is 3, expected text or null"),
         ({"architecture": [1]}, r"'architecture' is \[1\], expected an object"),
         ({"accuracy": {"nep": "0.3"}}, "'accuracy' of 'nep' is '0.3', expected a finite number"),
+        ({"accuracy": {"nep": 10**400}}, "'accuracy' of 'nep' is 1000+, expected a finite number"),
+        ({"accuracy": {"nee": 0.3}}, r"'accuracy' names 'nee', which is no output\. Did you mean 'nep'\?"),
+        ({"statics": [{"name": "a", "maximum": 10**400}]}, "statics 'a': 'maximum' is 1000+, expected a finite number"),
+        ({"fixed_length": 10**9}, "'fixed_length' is 1000000000, expected .* at most 1000000"),
+        ({"warmup_days": 10**9}, "'warmup_days' is 1000000000, expected .* at most 1000000"),
     ],
 )
 def test_a_malformed_spec_is_one_line_that_names_the_place(values, message):
@@ -113,6 +118,7 @@ def test_a_spec_says_what_it_lacks(key):
         (b"{", "is not a JSON file"),
         (b"\xff\xfe", "is not a JSON file"),
         (b"[1]", "expected a JSON object, found list"),
+        (b"[" * 200_000, "is not a JSON file"),
     ],
 )
 def test_a_file_that_is_no_spec(tmp_path, content, message):

@@ -111,6 +111,12 @@ def test_what_the_spec_states_goes_before_the_usual_places(tmp_path, network):
     assert load(folder).spec.weights == "best.safetensors"
 
 
+def test_an_architecture_that_is_stated_as_empty_stays_empty(tmp_path, network):
+    folder = write(tmp_path, network, architecture={})
+    with pytest.raises(SurrogateError, match="LSTMSurrogate cannot be built from `architecture`"):
+        load(folder)
+
+
 def test_the_spec_s_own_path_takes_nothing_from_its_folder(tmp_path, network):
     folder = write(tmp_path, network)
     with pytest.raises(SurrogateError, match="loader 'lstm' needs `weights`"):

@@ -133,6 +133,15 @@ def test_weights_never_leave_the_spec_s_folder(tmp_path, name):
         load(write(folder, weights=name, architecture=ARCHITECTURE))
 
 
+@pytest.mark.parametrize("name", ["net\0.bin", "n" * 5000, "loop.bin"])
+def test_names_of_weights_that_are_no_file_are_one_line(tmp_path, name):
+    (tmp_path / "loop.bin").symlink_to(tmp_path / "loop.bin")
+    with pytest.raises(SurrogateError, match=r"spec\.json: `weights` is '(net|nnn|loop).*, which is no file") as caught:
+        load(write(tmp_path, weights=name, architecture=ARCHITECTURE))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 def test_weights_in_a_linked_folder_are_beside_their_spec(lstm, tmp_path_factory):
     link = tmp_path_factory.mktemp("elsewhere") / "link"
     link.symlink_to(lstm.parent)
@@ -236,6 +245,7 @@ def test_a_pickle_with_code_does_not_run(tmp_path):
     [
         ([torch.ones(1)], "found a value of type list"),
         ({"epoch": 3, "gain": torch.ones(())}, "found a value of type int under 'epoch'"),
+        ({0: torch.ones(())}, "found a value of type Tensor under 0"),
     ],
 )
 def test_a_file_that_is_no_state_dict(tmp_path, saved, message):
@@ -243,6 +253,29 @@ def test_a_file_that_is_no_state_dict(tmp_path, saved, message):
     architecture = {"class_path": "lit_invert.testing.ToyNetwork"}
     with pytest.raises(SurrogateError, match=f"expected a state dict of named tensors, {message}"):
         load(write(tmp_path, loader="import", weights="net.pt", architecture=architecture))
+
+
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (lambda x: (100 * x).to(torch.int8), "holds torch.int8; the architecture expects plain torch.float32"),
+        (lambda x: x > 0, "holds torch.bool; the architecture"),
+        (lambda x: x.to(torch.complex64), "holds torch.complex64; the architecture"),
+        (lambda x: x.to_sparse(), "holds torch.float32, torch.sparse_coo, not plain; the architecture"),
+        (lambda x: x.to("meta"), "holds torch.float32 without values; the architecture"),
+    ],
+)
+def test_weights_that_are_no_plain_numbers_are_not_converted_in_silence(tmp_path, network, convert, message):
+    torch.save({name: convert(value) for name, value in network.state_dict().items()}, tmp_path / "net.pt")
+    with pytest.raises(SurrogateError, match=rf"net\.pt: tensor 'lstm\.weight_ih_l0' {message}") as caught:
+        load(write(tmp_path, weights="net.pt", architecture=ARCHITECTURE))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_width_are_converted(tmp_path, network):
+    torch.save({name: value.double() for name, value in network.state_dict().items()}, tmp_path / "net.pt")
+    loaded = load(write(tmp_path, weights="net.pt", architecture=ARCHITECTURE)).network.state_dict()
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.items())
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +360,88 @@ def test_the_dry_run_sees_weights_that_are_not_finite(tmp_path):
     architecture = {"class_path": "lit_invert.testing.ToyNetwork"}
     with pytest.raises(SurrogateError, match="values that are not finite"):
         load(write(tmp_path, loader="import", weights="net.pt", architecture=architecture))
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ({"mean": 1e300}, "has mean 1e\\+300, std 1 and log False"),
+        ({"std": 1e-60}, "has mean 0, std 1e-60 and log False"),
+        ({"mean": 200, "log": True}, "has mean 200, std 1 and log True"),
+    ],
+)
+@pytest.mark.parametrize(("key", "kind"), [("statics", "static parameter"), ("drivers", "driver")])
+def test_scaling_that_the_precision_cannot_hold(lstm, key, kind, value, what):
+    first, *others = getattr(SPEC, key)
+    variables = (replace(first, **{"mean": 0, "std": 1, **value}), *others)
+    with pytest.raises(SurrogateError, match=f"surrogate 'small': {kind} '{first.name}' {what}: torch.float32 cannot hold"):
+        load(write(lstm.parent, weights="net.safetensors", architecture=ARCHITECTURE, **{key: variables}))
+
+
+class FirstMember(nn.Module):
+    """Gives the first member's fluxes to all, as a graph does that was recorded with a batch of one."""
+
+    def forward(self, static, forcing):
+        return static[:1, None, :1] + forcing[..., :1].expand(-1, -1, 4)
+
+
+class OneMember(nn.Module):
+    """Takes one member only."""
+
+    def forward(self, static, forcing):
+        return static.reshape(1, 1, 2)[..., :1] + forcing[..., :1].expand(-1, -1, 4)
+
+
+class Unmoved(nn.Module):
+    """Knows its forcing alone."""
+
+    def forward(self, static, forcing):
+        return forcing[..., :1].expand(len(static), -1, 4)
+
+
+class Contrast(nn.Module):
+    """Depends on the difference of two static parameters, and in average weather on nothing."""
+
+    def forward(self, static, forcing):
+        return torch.relu((static[:, None, :1] - static[:, None, 1:]) * forcing[..., :1]).expand(-1, -1, 4)
+
+
+def load_network(folder, network):
+    class Plugin(SurrogateLoader):
+        name = "mine"
+
+        def load(self, spec, weights, trust):
+            return network
+
+    return load_surrogate(write(folder, loader="mine"), {"mine": Plugin()}, Trust())
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (FirstMember(), r"simulates a member differently beside others\. Export it with a dynamic batch axis"),
+        (OneMember(), r"simulates one member but not 2 at once \(shape .*\)\. Export it with a dynamic batch axis"),
+        (Unmoved(), "its fluxes do not depend on its static parameters"),
+    ],
+)
+def test_members_that_meet_and_fluxes_that_ignore_them_fail_when_loaded(tmp_path, network, message):
+    with pytest.raises(SurrogateError, match=f"surrogate 'small':? {message}") as caught:
+        load_network(tmp_path, network)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_is_silent_in_average_weather_is_no_constant(tmp_path):
+    assert load_network(tmp_path, Contrast())(torch.ones(1, 2), torch.ones(1, 5, 3)).count_nonzero() == 0
+
+
+def test_an_export_of_one_member_is_refused(tmp_path):
+    torch.manual_seed(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(Recurrent().eval(), (torch.zeros(1, 2), torch.zeros(1, 20, 3))), tmp_path / "net.pt2")
+    path = write(tmp_path, loader="export", weights="net.pt2", fixed_length=20)
+    with pytest.raises(SurrogateError, match=r"simulates one member but not 2 at once \(.*\)\. Export it with a dynamic"):
+        load(path, Trust(files=frozenset({tmp_path / "net.pt2"})))
 
 
 def test_the_dry_run_uses_average_weather_in_physical_units(tmp_path):

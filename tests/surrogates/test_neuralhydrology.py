@@ -159,6 +159,10 @@ def test_embeddings_of_earlier_versions_go_by_another_name(tmp_path):
         ({"dynamic_inputs": {"1D": ["tmp_2m"]}}, "`dynamic_inputs` is .*expected a list of names"),
         ({"dynamic_inputs": [["tmp_2m"], ["dswrf"]]}, "`dynamic_inputs` is .*expected a list of names"),
         ({"dynamic_inputs": ["tmp_2m", "prate"]}, "scaling of 'prate' is None, expected a number"),
+        ({"seq_length": "9" * 5000}, "`seq_length` is '999.*, expected a whole number, 1 or more, below a million"),
+        ({"hidden_size": 10**12}, "`hidden_size` is '1000000000000', expected a whole number"),
+        ({"hidden_size": 999_999}, r"has shape \(64, 5\), the architecture expects \(3999996, 5\)"),
+        ({"statics_embedding": {"hiddens": ["9" * 5000]}}, "`statics_embedding` is .*a list of sizes"),
         ({"seq_length": "long"}, "`seq_length` is 'long', expected a whole number"),
         ({"hidden_size": 8}, r"tensor 'network\.lstm\.weight_ih_l0' has shape \(64, 5\), the architecture expects \(32, 5\)"),
         ({"model": "ealstm"}, "cannot be read as an EA-LSTM of neuralhydrology"),
@@ -215,6 +219,8 @@ def test_a_pickled_scaler_is_not_opened(run):
             "`xarray_feature_center.data_vars` is missing",
         ),
         ("train_data/train_data_scaler.yml", "[1, 2", "cannot be read as YAML"),
+        ("config.yml", "[" * 20_000, r"config\.yml: cannot be read as YAML"),
+        ("config.yml", "a: &a [x]\nb: &b [*a, *a]\nhead: [*b, *b]", r"config\.yml: has aliases"),
         ("config.yml", "- 1", r"config\.yml: expected keys and values, found list"),
         ("config.yml", None, r"is a folder without spec\.json or config\.yml"),
         ("model_epoch012.pt", None, r"expected weights model_epoch\*\.pt, found none"),
@@ -228,6 +234,31 @@ def test_an_incomplete_or_damaged_run_is_one_line(run, name, text, message):
     with pytest.raises(SurrogateError, match=message) as caught:
         load(run)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("ealstm", lambda value: value.flatten(), "cannot be read as an EA-LSTM of neuralhydrology"),
+        ("ealstm", lambda value: value[None], "cannot be read as an EA-LSTM of neuralhydrology"),
+        ("gru", lambda value: value.flatten()[0], r"tensor 'network\.gru\.weight_ih_l0' has shape \(\)"),
+    ],
+)
+def test_tensors_of_other_dimensions_are_one_line(tmp_path, name, change, message):
+    run = shutil.copytree(GOLDEN / name, tmp_path / name)
+    (path,) = run.glob("*.pt")
+    torch.save({name: change(value) for name, value in torch.load(path, weights_only=True).items()}, path)
+    with pytest.raises(SurrogateError, match=message) as caught:
+        load(run)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "days"), [({}, 400), ({"warmup_days": 500}, 500), ({"windows": {"context_days": 8, "horizon_days": 1}}, 59)]
+)
+def test_the_warm_up_lasts_as_long_as_the_context_that_a_spec_adds(run, stated, days):
+    (run / "spec.json").write_text(json.dumps({"windows": {"context_days": 400, "horizon_days": 1}} | stated))
+    assert load(run).spec.warmup_days == days
 
 
 def test_a_config_alone_is_no_run(tmp_path):

@@ -144,6 +144,19 @@ def test_a_call_never_holds_more_windows_than_memory_bears(few_bytes):
     assert max(seen) <= 5
 
 
+def test_weights_that_were_recorded_as_buffers_count_like_parameters(few_bytes):
+    class Recorded(Remembering):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.zeros(20, 2))
+
+    seen = []
+    surrogate = windowed(Recorded())
+    surrogate.network.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    surrogate(*inputs(days=61, members=4))
+    assert (sum(seen), max(seen)) == (4 * 18, 5)
+
+
 def test_what_a_gradient_keeps_does_not_grow_with_the_chunks(few_bytes):
     def kept(limit):
         module._CPU_BYTES, storages = limit, {}
@@ -262,6 +275,9 @@ def test_the_first_context_is_warm_up():
             "'inputs' of 'windows' is 'spit'. Did you mean 'split'",
         ),
         ({"windows": {"context_days": 7, "horizon_days": 3, "inputs": ["split"]}}, r"'inputs' of 'windows' is \['split'\]"),
+        ({"windows": {"context_days": 10**15, "horizon_days": 3}}, "'context_days' of 'windows' is 1000000000000000, .* at most"),
+        ({"warmup_days": False}, "'warmup_days' is False, expected a whole number"),
+        ({"warmup_days": 0.0}, r"'warmup_days' is 0\.0, expected a whole number"),
         ({"fixed_length": 10}, "has 'fixed_length' and 'windows'"),
         ({"warmup_days": 6}, "'warmup_days' is 6, expected 7 or more"),
     ],

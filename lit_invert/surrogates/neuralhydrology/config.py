@@ -14,6 +14,7 @@ import yaml
 
 from ...errors import SurrogateError
 
+_MOST_DIGITS = 6
 _UNSET: tuple[Any, ...] = (None, "", "~", "null", "none", "false", "0", [], {})
 
 
@@ -21,14 +22,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping whose scalars stay text, and whose tags mean nothing.
 
     Raises:
-        SurrogateError: If the file cannot be read, or holds no mapping.
+        SurrogateError: If the file cannot be read, refers to itself by aliases, or holds no mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        # A few lines of aliases of aliases are gigabytes once somebody prints them.
+        has_aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader))
+        values = None if has_aliases else yaml.load(text, Loader=yaml.BaseLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SurrogateError(
             f"{path}: cannot be read as YAML ({' '.join(str(error).split()):.160}). Copy the run again."
         ) from error
+    if has_aliases:
+        raise SurrogateError(f"{path}: has aliases (`*name`), which a run never needs. Copy the run again.")
     if not isinstance(values, dict):
         raise SurrogateError(f"{path}: expected keys and values, found {type(values).__name__}. Copy the run again.")
     return values
@@ -70,8 +76,20 @@ class RunConfig:
         return names
 
     def whole(self, key: str) -> int:
-        """Return a whole number, 1 or more; raise a SurrogateError if it is anything else."""
-        value = self.get(key)
-        if not isinstance(value, str) or not value.isdecimal() or int(value) < 1:
-            raise SurrogateError(f"{self.path}: `{key}` is {value!r:.60}, expected a whole number, 1 or more.")
-        return int(value)
+        """Return a whole number from 1 to 999 999; raise a SurrogateError if it is anything else."""
+        number = parse_whole(self.get(key))
+        if number is None or number < 1:
+            raise SurrogateError(
+                f"{self.path}: `{key}` is {self.get(key)!r:.60}, expected a whole number, 1 or more, below a million."
+            )
+        return number
+
+
+def parse_whole(value: object) -> int | None:
+    """Return the whole number below a million that a text is; None for anything else.
+
+    Example:
+        >>> parse_whole("365"), parse_whole("1e3"), parse_whole("9" * 5000)
+        (365, None, None)
+    """
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS else None

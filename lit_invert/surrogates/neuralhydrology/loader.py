@@ -20,14 +20,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...errors import SurrogateError
 from ...trust import Trust
 from ..base import SurrogateSpec
 from ..loaders import SurrogateLoader
-from ..weights import fill, needed, read_tensors
-from .config import RunConfig
+from ..weights import check_tensors, fill, first_line, needed, read_tensors
+from .config import RunConfig, parse_whole
 from .networks import Architecture, build_network, rename_tensors
 from .scaler import RunScaler
 
@@ -84,8 +85,17 @@ class NeuralHydrologyLoader(SurrogateLoader):
         path = needed(weights, spec)
         where = f"surrogate spec {spec.name!r}, `architecture`"
         architecture = Architecture.from_dict(spec.architecture, where)
-        network = build_network(architecture, len(spec.statics), len(spec.drivers), len(spec.outputs))
-        fill(network, rename_tensors(read_tensors(path), architecture, path), path)
+        tensors = rename_tensors(read_tensors(path), architecture, path)
+        sizes = len(spec.statics), len(spec.drivers), len(spec.outputs)
+        try:
+            with torch.device("meta"):  # without memory: nobody has checked the sizes yet
+                check_tensors(build_network(architecture, *sizes), tensors, path)
+            network = build_network(architecture, *sizes)
+        except SurrogateError:
+            raise
+        except Exception as error:
+            raise SurrogateError(f"{where}: cannot be built ({first_line(error)}). Mend its sizes.") from error
+        fill(network, tensors, path)
         return network.network if network.is_plain else network
 
 
@@ -116,5 +126,4 @@ def _embedding(config: RunConfig, key: str) -> dict[str, Any] | None:
         raise SurrogateError(f"{config.path}: `{key}` is {value!r:.80}, expected type fc, `hiddens` and `activation`.")
     hiddens = value.get("hiddens")
     sizes = hiddens if isinstance(hiddens, list) else [hiddens]
-    plain = [int(size) if isinstance(size, str) and size.isdecimal() else size for size in sizes]
-    return {"hiddens": plain, "activation": value.get("activation", "tanh")}
+    return {"hiddens": [parse_whole(size) or size for size in sizes], "activation": value.get("activation", "tanh")}

@@ -212,7 +212,7 @@ def rename_tensors(tensors: Mapping[str, Tensor], architecture: Architecture, pa
     if architecture.model == "ealstm":
         try:
             own = _as_lstm(own)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise damaged(path, "an EA-LSTM of neuralhydrology", error) from error
     return {_rename(name): value for name, value in own.items()}
 
@@ -231,8 +231,8 @@ def _as_lstm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     rest = dict(tensors)
     statics, bias = rest.pop("input_gate.weight"), rest.pop("input_gate.bias")
-    forget, output, cell = rest.pop("dynamic_gates.weight_ih").T.chunk(3)
-    of_forget, of_output, of_cell = rest.pop("dynamic_gates.weight_hh").T.chunk(3)
+    forget, output, cell = rest.pop("dynamic_gates.weight_ih").t().chunk(3)
+    of_forget, of_output, of_cell = rest.pop("dynamic_gates.weight_hh").t().chunk(3)
     forget_bias, output_bias, cell_bias = rest.pop("dynamic_gates.bias").chunk(3)
     dynamics = torch.cat([torch.zeros_like(forget), forget, cell, output])
     beside = torch.cat([statics, statics.new_zeros(3 * len(statics), statics.shape[1])])

@@ -141,7 +141,7 @@ ELEMENTWISE: Mapping[str, Operator] = {
     "Celu": Operator(celu),
     "Clip": Operator(clip),
     "Div": Operator(divide),
-    "Dropout": Operator(dropout, numbers=("ratio", "training_mode")),
+    "Dropout": Operator(dropout, scalars=("ratio", "training_mode")),
     "Elu": Operator(elu),
     "Equal": Operator(torch.eq),
     "Gelu": Operator(gelu),

@@ -27,11 +27,12 @@ _STANDARD = ("", "ai.onnx")
 _MOST_NODES = 100_000
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, is_hashed: bool = False) -> Graph:
     """Read, check and decode an ONNX file; its local functions are put in place of their calls.
 
     Args:
         path: The file; weights kept apart from it must lie in the same folder.
+        is_hashed: Whether somebody stated the file's hash, which says nothing of weights kept apart: there may then be none.
 
     Returns:
         The graph, floating constants in torch's default precision.
@@ -39,16 +40,21 @@ def read_graph(path: Path) -> Graph:
     Raises:
         SurrogateError: If the `onnx` package is absent, or the file is damaged, too old, or names files elsewhere.
     """
-    model = _load(path)
+    model = _load(path, is_hashed)
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
     if opset < OLDEST_OPSET:
         raise SurrogateError(
             f"{path}: uses opset {opset} of ONNX, expected {OLDEST_OPSET} or later. Export it again with `opset_version=18`."
         )
-    return _graph(model.graph, path, opset)
+    try:
+        return _graph(model.graph, path, opset)
+    except SurrogateError:
+        raise
+    except Exception as error:
+        raise damaged(path, "an ONNX model", error) from error
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def _load(path: Path, is_hashed: bool) -> onnx.ModelProto:
     try:
         import onnx
         import onnx.checker
@@ -58,7 +64,7 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
         for tensor in _tensors(model):
-            _check_place(tensor, path)
+            _check_place(tensor, path, is_hashed)
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
         _check_functions(model, path)
@@ -94,10 +100,15 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
             yield from _graph_tensors(graph)
 
 
-def _check_place(tensor: onnx.TensorProto, path: Path) -> None:
-    """Refuse a tensor that is kept in a file which is not beside the model."""
+def _check_place(tensor: onnx.TensorProto, path: Path, is_hashed: bool) -> None:
+    """Refuse a tensor that is kept in a file which is not beside the model, or which a hash should cover."""
     if tensor.data_location != tensor.EXTERNAL:
         return
+    if is_hashed:
+        raise SurrogateError(
+            f"{path}: keeps tensor {tensor.name!r} in another file, which `sha256` does not cover. "
+            "Export it again with `external_data=False`, or leave `sha256` out of the spec."
+        )
     for entry in tensor.external_data:
         if entry.key == "location":
             resolve(path.parent, entry.value, f"{path}: the place of tensor {tensor.name!r}")
@@ -114,7 +125,8 @@ def _check_functions(model: onnx.ModelProto, path: Path) -> None:
             key = (node.domain, node.op_type)
             if key in functions and key not in sizes:
                 sizes[key] = size(functions[key].node)
-            total += sizes.get(key, 1)
+            branches = [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
+            total += sizes.get(key, 1) + sum(size(graph.node) for graph in branches)
         return total
 
     if size(model.graph.node) > _MOST_NODES:

@@ -135,8 +135,14 @@ def attention(
         score = _hide(score, score.new_ones(score.shape[-2:], dtype=torch.bool).tril())
     if mask is not None:
         score = _hide(score, mask) if mask.dtype == torch.bool else score + mask
-    seen = torch.softmax(score, -1) @ value
+    seen = _shares(score) @ value
     return seen.transpose(1, 2).flatten(2) if has_flat_heads else seen
+
+
+def _shares(score: Tensor) -> Tensor:
+    """Return the softmax along the last axis; a row that sees nothing gets zeros, and no gradient of NaN."""
+    is_blind = torch.isneginf(score).all(-1, keepdim=True)
+    return torch.softmax(score.masked_fill(is_blind, 0.0), -1).masked_fill(is_blind, 0.0)
 
 
 def _hide(score: Tensor, visible: Tensor) -> Tensor:
@@ -164,7 +170,7 @@ LAYERS: Mapping[str, Operator] = {
     "Attention": Operator(attention),
     "BatchNormalization": Operator(batch_norm),
     "Conv": Operator(convolve),
-    "CumSum": Operator(cumulative_sum, numbers=("axis",)),
+    "CumSum": Operator(cumulative_sum, scalars=("axis",)),
     "Einsum": Operator(einsum),
     "Gemm": Operator(gemm),
     "GroupNormalization": Operator(group_norm),

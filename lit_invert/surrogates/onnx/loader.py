@@ -40,7 +40,7 @@ class OnnxLoader(SurrogateLoader):
         for key in spec.architecture:
             if key not in known:
                 raise SurrogateError(f"{where}: unknown key {key!r}.{suggest(key, known)}")
-        graph = read_graph(path)
+        graph = read_graph(path, is_hashed=spec.sha256 is not None)
         inputs = find_inputs(graph, roles, spec.architecture, where)
         output = _named("output", spec.architecture, graph.outputs, where) or _only_output(graph)
         for role, name in inputs.items():

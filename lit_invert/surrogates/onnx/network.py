@@ -20,6 +20,10 @@ from ..weights import first_line
 from .node import Graph, Node
 from .operators import OPERATORS, run_node
 from .recurrent import RECURRENT, STATES, WEIGHTS, build_recurrent
+from .shapes import check_size
+
+#: Elements of all that is computed before the first run: a small file may ask for any number.
+_MOST_FOLDED = 1 << 28
 
 
 class OnnxNetwork(nn.Module):
@@ -143,25 +147,40 @@ def _naming(node: Node, graph: Graph) -> Iterator[None]:
 
 def _fold(graph: Graph) -> tuple[list[Node], dict[str, Tensor]]:
     """Compute what depends on no input; return the other nodes, and all constants."""
-    constants = dict(graph.constants)
+    constants, computed = dict(graph.constants), 0
     nodes: list[Node] = []
     pending = deque(graph.nodes)
     while pending:
         node = pending.popleft()
         is_constant = all(name in constants for name in node.inputs if name)
         if is_constant and node.op_type == "If" and not node.domain:
-            branch: Graph = node.attributes["then_branch" if constants[node.inputs[0]].item() else "else_branch"]
-            constants.update(branch.constants)
-            ends = [Node("Identity", (end,), (name,)) for end, name in zip(branch.outputs, node.outputs, strict=True)]
-            pending.extendleft(reversed([*branch.nodes, *ends]))
+            with _naming(node, graph):
+                branch = _branch(node, constants)
+                constants.update(branch.constants)
+                pending.extendleft(reversed(branch.nodes))
         elif is_constant and node.op_type in OPERATORS and not node.domain:
             _check(node, graph)
-            inputs = [constants[name] if name else None for name in node.inputs]
             with _naming(node, graph):
-                constants.update(zip(node.outputs, run_node(node, inputs, torch.get_default_dtype()), strict=False))
+                values = _compute(node, constants)
+                computed += sum(value.numel() for value in values.values())
+                check_size(computed, _MOST_FOLDED)
+                constants.update(values)
         else:
             nodes.append(node)
     return nodes, constants
+
+
+def _branch(node: Node, constants: Mapping[str, Tensor]) -> Graph:
+    """Return the branch that an `If` takes, ending in the names that the `If` gives."""
+    condition = constants[node.inputs[0]].item()
+    branch: Graph = node.attributes["then_branch" if condition else "else_branch"]
+    ends = [Node("Identity", (end,), (name,)) for end, name in zip(branch.outputs, node.outputs, strict=True)]
+    return replace(branch, nodes=(*branch.nodes, *ends))
+
+
+def _compute(node: Node, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    inputs = [constants[name] if name else None for name in node.inputs]
+    return dict(zip(node.outputs, run_node(node, inputs, torch.get_default_dtype()), strict=False))
 
 
 def _leading_to(output: str, nodes: Sequence[Node]) -> list[Node]:

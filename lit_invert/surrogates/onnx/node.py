@@ -64,11 +64,13 @@ class Operator:
     Args:
         function: Takes the inputs by position and the attributes by keyword, returns a tensor or several.
         numbers: Names of the inputs that say how, not what, such as a shape or axes; they arrive as plain numbers.
+        scalars: Names of such inputs that are one number, which files also hold as a list of one.
         outputs: How many outputs it gives; None for any number.
     """
 
     function: Callable[..., Any]
     numbers: tuple[str, ...] = ()
+    scalars: tuple[str, ...] = ()
     outputs: int | None = 1
 
     def fault(self, node: Node) -> str | None:
@@ -86,12 +88,14 @@ class Operator:
         return None
 
     def arguments(self, inputs: Sequence[Tensor | None]) -> list[Any]:
-        """Return the inputs with those of `numbers` as plain numbers."""
-        names = _parameters(self.function)[0] if self.numbers else ()
+        """Return the inputs with those of `numbers` and `scalars` as plain numbers."""
+        names = _parameters(self.function)[0] if self.numbers or self.scalars else ()
         values: list[Any] = list(inputs)
         for place, name in enumerate(names[: len(values)]):
             if name in self.numbers and values[place] is not None:
                 values[place] = values[place].tolist()
+            elif name in self.scalars and values[place] is not None:
+                values[place] = values[place].reshape(()).item()
         return values
 
 

@@ -60,7 +60,9 @@ def transpose(x: Tensor, *, perm: list[int] | None = None) -> Tensor:
 
 def expand(x: Tensor, shape: list[int]) -> Tensor:
     """Broadcast x and the shape against each other."""
-    return x.expand(np.broadcast_shapes(x.shape, tuple(shape)))
+    sizes = np.broadcast_shapes(x.shape, tuple(shape))
+    check_size(math.prod(sizes))
+    return x.expand(sizes)
 
 
 def concat(*values: Tensor, axis: int) -> Tensor:
@@ -113,6 +115,9 @@ def pad(x: Tensor, pads: list[int], value: float | None = None, axes: list[int] 
     """Add at both ends of axes: a constant, the border again, its mirror image, or the other end."""
     axes = list(range(x.dim())) if axes is None else axes
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        sizes = list(x.shape)
+        sizes[axis] += before + after
+        check_size(math.prod(sizes))
         if mode == "constant":
             behind = x.dim() - 1 - axis % x.dim()
             x = F.pad(x, [0, 0] * behind + [before, after], value=value or 0.0)
@@ -136,25 +141,26 @@ def _padded(length: int, before: int, after: int, mode: str) -> Tensor:
 
 def tile(x: Tensor, repeats: list[int]) -> Tensor:
     """Repeat along each axis."""
-    _check_size(x.numel() * math.prod(repeats))
+    check_size(x.numel() * math.prod(repeats))
     return x.repeat(repeats)
 
 
 def constant_of_shape(shape: list[int], *, value: Tensor | None = None) -> Tensor:
     """Return one value throughout, zero if none is given."""
-    _check_size(math.prod(shape))
+    check_size(math.prod(shape))
     return torch.zeros(shape) if value is None else value.reshape(()).expand(shape).clone()
 
 
 def arange(start: float, limit: float, delta: float) -> Tensor:
     """Return the numbers from start to before the limit."""
-    _check_size((limit - start) / delta)
+    check_size((limit - start) / delta)
     return torch.arange(start, limit, delta)
 
 
-def _check_size(elements: float) -> None:
-    if elements > _MOST_ELEMENTS:
-        raise SurrogateError(f"makes {elements:.2g} elements, at most {_MOST_ELEMENTS:.2g} are allowed")
+def check_size(elements: float, most: int = _MOST_ELEMENTS) -> None:
+    """Raise a SurrogateError if values would have more elements than are allowed."""
+    if elements > most:
+        raise SurrogateError(f"makes {elements:.2g} elements, at most {most:.2g} are allowed")
 
 
 def triangle(x: Tensor, k: int = 0, *, upper: int = 1) -> Tensor:
@@ -170,8 +176,8 @@ SHAPES: Mapping[str, Operator] = {
     "Flatten": Operator(flatten),
     "Gather": Operator(gather),
     "GatherElements": Operator(gather_elements),
-    "Pad": Operator(pad, numbers=("pads", "value", "axes")),
-    "Range": Operator(arange, numbers=("start", "limit", "delta")),
+    "Pad": Operator(pad, numbers=("pads", "axes"), scalars=("value",)),
+    "Range": Operator(arange, scalars=("start", "limit", "delta")),
     "Reshape": Operator(reshape, numbers=("shape",)),
     "ScatterND": Operator(scatter_nd),
     "Shape": Operator(shape),
@@ -181,6 +187,6 @@ SHAPES: Mapping[str, Operator] = {
     "Squeeze": Operator(squeeze, numbers=("axes",)),
     "Tile": Operator(tile, numbers=("repeats",)),
     "Transpose": Operator(transpose),
-    "Trilu": Operator(triangle, numbers=("k",)),
+    "Trilu": Operator(triangle, scalars=("k",)),
     "Unsqueeze": Operator(unsqueeze, numbers=("axes",)),
 }

@@ -35,6 +35,10 @@ def product(*initializers, **changes):
     return model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], initializers, **changes)
 
 
+def constant(**attributes):
+    return model_of([helper.make_node("Constant", [], ["c"], **attributes), helper.make_node("MatMul", ["x", "c"], ["y"])])
+
+
 @pytest.fixture
 def path(tmp_path):
     folder = tmp_path / "surrogate"
@@ -83,6 +87,13 @@ def test_weights_beside_the_file_are_read(path):
     (path.parent / "model.data").write_bytes(b"head" + WEIGHTS.tobytes())
     model = product(external(("location", "model.data"), ("offset", "4"), ("length", "24")))
     assert torch.equal(read_graph(write(path, model)).constants["w"], torch.from_numpy(WEIGHTS))
+
+
+def test_a_hash_covers_no_weights_beside_the_file(path):
+    (path.parent / "model.data").write_bytes(WEIGHTS.tobytes())
+    write(path, product(external(("location", "model.data"))))
+    with pytest.raises(SurrogateError, match=r"keeps tensor 'w' in another file.*`external_data=False`, or leave `sha256` out"):
+        read_graph(path, is_hashed=True)
 
 
 @pytest.mark.parametrize("name", ["../secret", "sub/../../secret", "/etc/hostname", "..\\secret", "C:\\secret", "link"])
@@ -136,6 +147,23 @@ def test_what_cannot_be_read_is_one_line(path, model, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: product(onnx.TensorProto(name="w", dims=[2, 3], data_type=1, raw_data=b"\0" * 25)),
+        lambda: product(onnx.TensorProto(name="w", dims=[2, 3], data_type=99, raw_data=b"\0" * 24)),
+        lambda: constant(value_string="abc"),
+        lambda: constant(),
+        lambda: constant(value_float=1.0, value_int=2),
+        lambda: model_of([helper.make_node("Gelu", ["x"], ["y"], approximate=b"\xff")], opset=20),
+    ],
+)
+def test_what_passes_the_checker_but_holds_no_numbers_is_one_line(path, model):
+    with pytest.raises(SurrogateError, match=r"model\.onnx: cannot be read as an ONNX model \(.*Fetch it again") as caught:
+        read_graph(write(path, model()))
+    assert "\n" not in str(caught.value)
+
+
 def test_sparse_weights_are_refused(path):
     model = product()
     values, places = helper.make_tensor("w", 1, [1], [2.0]), helper.make_tensor("", 7, [1], [0])
@@ -144,12 +172,23 @@ def test_sparse_weights_are_refused(path):
         read_graph(write(path, model))
 
 
-def test_functions_that_double_thirty_times_are_refused(path):
+def twice(level):
+    """Return two calls, one after the other, of the function below."""
+    return [helper.make_node(f"f{level - 1}", [a], [b], domain="my") for a, b in (("x", "z"), ("z", "y"))]
+
+
+def twice_in_branches(level):
+    """Return the same in both branches of an `If`."""
+    branch = helper.make_graph(twice(level), "branch", [], [helper.make_empty_tensor_value_info("y")])
+    truth = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("t", 9, [], [True]))
+    return [truth, helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
+
+
+@pytest.mark.parametrize("doubled", [twice, twice_in_branches])
+def test_functions_that_double_thirty_times_are_refused(path, doubled):
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("my", 1)]
     functions = [helper.make_function("my", "f0", ["x"], ["y"], [helper.make_node("Exp", ["x"], ["y"])], opsets)]
-    for level in range(1, 31):
-        calls = [helper.make_node(f"f{level - 1}", [a], [b], domain="my") for a, b in (("x", "z"), ("z", "y"))]
-        functions.append(helper.make_function("my", f"f{level}", ["x"], ["y"], calls, opsets))
+    functions += [helper.make_function("my", f"f{level}", ["x"], ["y"], doubled(level), opsets) for level in range(1, 31)]
     model = model_of([helper.make_node("f30", ["x"], ["y"], domain="my")], functions=functions)
     with pytest.raises(SurrogateError, match="more than 100000 nodes"):
         read_graph(write(path, model))

@@ -24,6 +24,7 @@ from lit_invert.testing import toy_forcing, toy_surrogate, toy_table, toy_truth
 from lit_invert.trust import Trust
 from tests.onnx_networks import NETWORKS, beside, export, trained
 
+onnx = pytest.importorskip("onnx")
 parser = pytest.importorskip("onnx.parser")
 
 
@@ -120,6 +121,27 @@ def test_a_file_that_does_not_fit_its_spec_is_one_line(tmp_path, signature, chan
 def test_one_of_several_outputs_may_be_named(tmp_path):
     sketch(tmp_path, "(float[B, 3] s, float[B, T, 3] x) => (float[B, T, 4] flux, float[B, T, 3] days)")
     assert load(write(tmp_path, architecture={"output": "flux"}))(torch.ones(2, 3), torch.zeros(1, 5, 3)).shape == (2, 5, 4)
+
+
+def test_a_stated_hash_wants_a_whole_file(tmp_path):
+    sketch(tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    weight = onnx.TensorProto(name="w", dims=[4], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value="w.data")
+    (tmp_path / "w.data").write_bytes(bytes(16))
+    model.graph.initializer.append(weight)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert load(write(tmp_path)).spec.sha256 is None
+    with pytest.raises(SurrogateError, match="keeps tensor 'w' in another file, which `sha256` does not cover"):
+        load(write(tmp_path, sha256=file_hash(tmp_path / "model.onnx")))
+
+
+def test_members_that_meet_are_refused(tmp_path):
+    body = BODY.replace("Unsqueeze(s, axis)", "Unsqueeze(first, axis)")
+    zero = "zero = Constant <value = int64[1] {0}> () first = Gather(s, zero)"
+    sketch(tmp_path, body=body.replace("{\n", f"{{\n{zero}\n", 1))
+    with pytest.raises(SurrogateError, match="simulates a member differently beside others"):
+        load(write(tmp_path))
 
 
 def test_a_network_of_one_length_says_so_in_its_spec(tmp_path):

@@ -213,6 +213,14 @@ def test_what_does_not_lead_to_the_output_is_left_out(tmp_path):
         ("w = Constant <value = float[1,4,3] {0,0,0,0,0,0,0,0,0,0,0,0}> () r = Constant <value = float[1,3,1] {0,0,0}> ()"
          " flux, h, c = LSTM(forcing, w, r)", "operator 'LSTM' of node 'flux' .* cannot be computed"),
         ("y, mask = Dropout(forcing) flux = Where(mask, forcing, y)", "has 2 outputs, of which 1 is supported"),
+        ("c = Constant <value = bool[2] {1, 0}> () flux = If (c) <"
+         " then_branch = yes () => (float[B, T, 3] a) { a = Add(forcing, forcing) },"
+         " else_branch = no () => (float[B, T, 3] b) { b = Mul(forcing, forcing) }>", "operator 'If' .* cannot be computed"),
+        ("c = Constant <value = bool {1}> () flux, other = If (c) <"
+         " then_branch = yes () => (float[B, T, 3] a) { a = Add(forcing, forcing) },"
+         " else_branch = no () => (float[B, T, 3] b) { b = Mul(forcing, forcing) }>", "operator 'If' .* cannot be computed"),
+        ("size = Constant <value = int64[1] {150000000}> () zero = Constant <value = float {0.0}> () c = Expand(zero, size)"
+         " d = Identity(c) flux = Add(d, forcing)", "operator 'Identity' of node 'd' .* makes 3e\\+08 elements, at most 2.7e\\+08"),
         ("size = Constant <value = int64[2] {1000000000, 1000000000}> () c = ConstantOfShape(size) flux = Add(c, forcing)",
          "operator 'ConstantOfShape' of node 'c' .* makes 1e\\+18 elements"),
     ],

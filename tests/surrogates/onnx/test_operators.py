@@ -235,6 +235,9 @@ def test_every_operator_has_a_case():
         ("ScatterND", [torch.ones(3), torch.tensor([[1]]), torch.ones(1)], {"reduction": "add"}, "reduction 'add'"),
         ("ConstantOfShape", [torch.tensor([10**9, 10**9])], {}, r"makes 1e\+18 elements"),
         ("Tile", [torch.ones(9), torch.tensor([10**12])], {}, r"makes 9e\+12 elements"),
+        ("Expand", [torch.ones(1), torch.tensor([10**12])], {}, r"makes 1e\+12 elements"),
+        ("Pad", [torch.ones(3, 2), torch.tensor([0, 0, 10**12, 0])], {}, r"makes 2e\+12 elements"),
+        ("Pad", [torch.ones(0), torch.tensor([0, 10**12])], {}, r"makes 1e\+12 elements"),
         ("Range", [torch.tensor(0), torch.tensor(10**15), torch.tensor(1)], {}, r"makes 1e\+15 elements"),
     ],
 )
@@ -248,3 +251,30 @@ def test_floats_keep_their_digits_through_a_cast_to_float():
     third = torch.tensor(1 / 3, dtype=torch.float64)
     (cast,) = run_node(Node("Cast", ("x",), ("y",), {"to": 1}), [third], torch.float64)
     assert cast.item() == third.item()
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "one"),
+    [
+        ("Pad", [torch.ones(2), torch.tensor([1, 0]), torch.tensor(3.0)], 2),
+        ("CumSum", [torch.ones(2, 3), torch.tensor(1)], 1),
+        ("Trilu", [torch.ones(3, 3), torch.tensor(1)], 1),
+        ("Range", [torch.tensor(0.0), torch.tensor(2.0), torch.tensor(0.5)], 0),
+        ("Range", [torch.tensor(0.0), torch.tensor(2.0), torch.tensor(0.5)], 2),
+    ],
+)
+def test_a_number_may_come_as_a_list_of_one(op_type, inputs, one):
+    node = Node(op_type, tuple("abc"[: len(inputs)]), ("y",))
+    listed = [value.reshape(1) if place == one else value for place, value in enumerate(inputs)]
+    assert torch.equal(run_node(node, listed, torch.float32)[0], run_node(node, inputs, torch.float32)[0])
+
+
+@pytest.mark.parametrize("hidden", [False, -np.inf])
+def test_a_row_that_sees_nothing_attends_to_nothing(hidden):
+    visible = torch.tensor([[True, True, False], [False, False, False]])
+    mask = visible if hidden is False else torch.where(visible, 0.0, hidden)
+    query, key, value = torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(1, 1, 3, 2), torch.arange(6.0).reshape(1, 1, 3, 2)
+    (seen,) = run_node(Node("Attention", tuple("qkvm"), ("y",)), [query, key, value, mask], torch.float32)
+    assert seen[0, 0].tolist() == [[1.0, 2.0], [0.0, 0.0]]
+    (slope,) = torch.autograd.grad(seen.sum(), query)
+    assert slope.tolist() == [[[[0.0, 0.0], [0.0, 0.0]]]]
