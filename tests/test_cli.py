@@ -293,9 +293,11 @@ class PressCtrlC(Callback):
 
 def test_ctrl_c_keeps_the_best_iterate_and_writes_it(config, monkeypatch):
     monkeypatch.setattr(Registry, "callbacks", lambda registry, run: [PressCtrlC()])
-    handler = signal.getsignal(signal.SIGINT)
+    before, handler = signal.getsignal(signal.SIGINT), signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)  # who runs the tests in the background has it ignored
     assert main(["fit", "--config", str(config)]) == 130
     folder = config.parent / "logs" / "toy" / "version_0"
     assert json.loads((folder / "status.json").read_text())["status"] == "interrupted"
     assert json.loads((folder / "metrics.json").read_text())["iterations"] == 30
     assert signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)
