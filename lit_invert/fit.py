@@ -217,7 +217,7 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
         check_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True), inputs.problem)
     folder = run_folder(config)
     run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
-    job = _Job(config, registry, inputs, run, folder, _logger(config, folder))
+    job = _Job(config, registry, inputs, run, folder, run_logger(config, folder))
     try:
         if is_first_process():
             registry.run_started(run)
@@ -348,7 +348,7 @@ def run_folder(config: FitConfig) -> Path:
     return folder
 
 
-def _logger(config: FitConfig, folder: Path) -> Logger | bool:
+def run_logger(config: FitConfig, folder: Path) -> Logger | bool:
     """Return the logger that the config names, or TensorBoard in the run's folder."""
     if not is_first_process():
         return False

@@ -34,6 +34,7 @@ from .regional import SharedInversionModule
 from .results import InversionResult, InversionStatus
 from .settings import InversionSettings
 from .sharing import HierarchicalFit, SharedFit, SharedObjective, SharingPlan, SharingSettings, fit_plan, plan_sharing
+from .sharing.objective import priors_of
 from .solvers import Stopping
 from .surrogates.base import FrozenSurrogate
 from .transforms import ScaledTransform, Transform
@@ -168,8 +169,7 @@ def _fit_shared(
     own = torch.arange(driver.global_rank, plan.sites, driver.world_size)
     objective = SharedObjective(problem, plan.rows(own), own, settings.clip_raw_params.enabled)
     solver, why = pick_solver(solver, settings, problem)
-    space = problem.space
-    gamma = plan.average(space.to_theta(space.priors).expand(plan.sites, -1))
+    gamma = plan.average(priors_of(problem))
     build = _builder(solver, objective, settings)
     scored = None if select is None else (select[0][own], select[1][own])
     module = SharedInversionModule(objective, gamma, build, settings.lr, settings.target_variable, scored)

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from .kernels.frozen import is_same
 from .losses.base import Evaluation, LossTerm, Tangent
 from .objective import Linearization
 from .problem import InversionProblem, Loss
@@ -131,7 +132,7 @@ class _Last(Generic[Value]):
         self._value: Value | None = None
 
     def at(self, theta: Tensor, members: Tensor | None) -> Value | None:
-        return self._value if self._asked is not None and all(map(_is_same, self._asked, (theta, members))) else None
+        return self._value if self._asked is not None and all(map(is_same, self._asked, (theta, members))) else None
 
     def keep(self, theta: Tensor, members: Tensor | None, value: Value) -> Value:
         self._asked, self._value = (theta.detach().clone(), None if members is None else members.clone()), value
@@ -178,12 +179,6 @@ def _replace_rows(old: Loss, members: Tensor, new: Loss) -> Loss:
         for before, now in ((old.terms, new.terms), (old.weighted, new.weighted))
     )
     return Loss(mixed(old.total, new.total), terms, weighted, evaluation)
-
-
-def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.device == b.device and torch.equal(a, b)
 
 
 def _gradient_of(term: LossTerm, evaluation: Evaluation, tangent: Tangent) -> Tensor:

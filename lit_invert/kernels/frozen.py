@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -67,6 +68,13 @@ class FrozenLSTM:
 def rows_of(values: Tensor, rows: Tensor | None) -> Tensor:
     """Return the rows that belong to some members, (b, ...); None asks for all in order, and a single row serves everyone."""
     return values if rows is None or len(values) == 1 else values[rows]
+
+
+def is_same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Say whether two tensors hold the same, in the same type on the same device, or both are None."""
+    if a is None or b is None:
+        return a is b
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 class Kernel(Protocol):

@@ -119,10 +119,8 @@ class ChunkFitter:
         failures: dict[str, str] = {}
         ready = self.read(chunk.entries, failures)
         found: dict[str, RunTables] = {}
-        for has_select in (True, False):
-            group = [item for item in ready if (item.record.select is not None) == has_select]
-            for batch in self.batches(group):
-                self._fit_batch(batch, found, failures)
+        for batch in self.batches(ready):
+            self._fit_batch(batch, found, failures)
         self.store.write(chunk.name, self.rows(chunk.entries, found, failures))
         return ChunkSummary(chunk.name, len(chunk.entries), failures, time.perf_counter() - start)
 
@@ -141,7 +139,11 @@ class ChunkFitter:
         return ready
 
     def batches(self, ready: Sequence[ReadySite]) -> list[list[ReadySite]]:
-        """Share sites out between batches."""
+        """Share sites out between batches; those with `select` days and those without have none in common."""
+        groups = ([item for item in ready if (item.record.select is not None) == has_select] for has_select in (True, False))
+        return [batch for group in groups for batch in self._batches_of(group)]
+
+    def _batches_of(self, ready: Sequence[ReadySite]) -> list[list[ReadySite]]:
         scale = self.config.scale
         days = most_days(scale.memory_gb, self.surrogate.width, self.config.inversion.starts)
 
@@ -155,7 +157,7 @@ class ChunkFitter:
         return [[ready[i] for i in batch] for batch in plan_batches(lengths, scale.batch_sites, days, pads_exactly)]
 
     def pads_exactly(self, shorter: Record, longer: Record) -> bool:
-        """Say whether the shorter of two records has the same loss in a batch with the longer as alone."""
+        """Say whether the shorter of two records has the same fluxes in a batch with the longer as alone."""
         return is_padded_exactly(self._problem([shorter, longer]), self._problem([shorter]), 0)
 
     def _problem(self, records: Sequence[Record]) -> InversionProblem:

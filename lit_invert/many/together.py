@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..assembly import build_problem
 from ..atomic import write_text
@@ -20,7 +19,7 @@ from ..attributes import LearnedParameters, learn_parameters
 from ..catalogue import SiteEntry
 from ..driving import METRICS
 from ..errors import ConfigError
-from ..fit import FitConfig, is_first_process
+from ..fit import FitConfig, is_first_process, run_logger
 from ..joint import JointResult, invert_jointly, shared_values
 from ..metrics import rmse
 from ..outcomes import Ending, results_at
@@ -98,7 +97,7 @@ class _Together:
             transform=registry.transforms[config.constraints.transform],
             solver=registry.solvers.get(config.inversion.solver),
             trainer=config.trainer,
-            logger=self._logger(),
+            logger=run_logger(config, fitter.store.folder),
             callbacks=registry.callbacks(fitter.run_info),
             checkpoints=fitter.store.folder / "checkpoints",
         )
@@ -145,10 +144,8 @@ class _Together:
     def _skill(self, found: Mapping[str, RunTables]) -> pd.DataFrame:
         """Fit each site alone, and compare its error with that of the joint fit on the days of each role."""
         alone: dict[str, InversionResult] = {}
-        for has_select in (True, False):
-            group = [item for item in self.ready if (item.record.select is not None) == has_select]
-            for batch in self.fitter.batches(group):
-                alone |= self.fitter.invert_each(batch, {})
+        for batch in self.fitter.batches(self.ready):
+            alone |= self.fitter.invert_each(batch, {})
         rows = [row for name, tables in found.items() if name in alone for row in _skill_rows(name, tables, alone[name])]
         return pd.DataFrame(rows, columns=["site", "role", "n", "prior", "alone", "together", "loss"])
 
@@ -167,15 +164,6 @@ class _Together:
         table = leave_one_out(joint.problem, joint.plan, joint.fitted, observed, mask, target, is_bounded=bounded)
         table.insert(0, "site", [item.entry.name for item in self.ready])
         return table
-
-    def _logger(self) -> object:
-        config, folder = self.config, self.fitter.store.folder
-        if not is_first_process() or config.logger is False:
-            return False
-        if config.logger is not None and config.logger is not True:
-            return config.logger
-        version = int(folder.name.removeprefix("version_"))
-        return TensorBoardLogger(folder.parent.parent, name=config.name, version=version, default_hp_metric=False)
 
 
 def attribute_table(entries: Sequence[SiteEntry], columns: Sequence[str]) -> pd.DataFrame:

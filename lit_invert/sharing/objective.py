@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, distributed
 
 from ..errors import ConfigError, ShapeError
-from ..kernels.frozen import rows_of
+from ..kernels.frozen import is_same, rows_of
 from ..objective import Linearization
 from ..problem import InversionProblem, Loss
 from ..problem_objective import ProblemObjective
@@ -83,7 +83,7 @@ class SharedObjective:
         Returns:
             A (S, P)-dim tensor.
         """
-        if self._settled is None or not _is_same(self._settled[0], gamma):
+        if self._settled is None or not is_same(self._settled[0], gamma):
             self._move_to(gamma.device)
             start = self._valley.follow(self._spread(gamma, self._valley.theta))
             self._settled = gamma.detach().clone(), self._improve(start, gamma, LOCAL_STEPS)
@@ -259,10 +259,6 @@ def _check(problem: InversionProblem, plan: SharingPlan, sites: Tensor | None, i
             "`sharing`: shared parameters move inside bounds of their own, but the table has bounds that name other parameters. "
             "Use `constraints.transform: sigmoid`, which keeps them by itself."
         )
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _sum_over_processes(*parts: Tensor) -> list[Tensor]:

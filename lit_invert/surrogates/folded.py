@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ..kernels.frozen import FrozenLSTM, Kernel, Member, rows_of
+from ..kernels.frozen import FrozenLSTM, Kernel, Member, is_same, rows_of
 from .lstm import CarbonHead, LinearHead, LSTMSurrogate
 
 
@@ -40,7 +40,7 @@ class _Run:
     kept: object
 
     def is_of(self, static: Tensor, rows: Tensor | None) -> bool:
-        return _is_same(self.static, static) and _is_same(self.rows, rows)
+        return is_same(self.static, static) and is_same(self.rows, rows)
 
 
 class FoldedLSTM:
@@ -148,10 +148,6 @@ class FoldedLSTM:
             hidden, cell = state.reshape(*tangent.shape[:2], 2, *shape[2:]).unbind(2)
             hidden = hidden * (1 - entry.member.hidden.square())[:, None]
         return _Entry(Member(gates, features, hidden, cell), gain)
-
-
-def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
 def leave(head: nn.Module, z: Tensor, gain: Tensor) -> Tensor:
