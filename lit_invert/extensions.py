@@ -6,6 +6,7 @@ surrogate loaders, process models and data readers.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class RunInfo:
     """Distribution and version of every loaded plugin, by plugin name."""
     has_many_sites: bool = False
     """Whether the run fits the sites of a catalogue: its folder then holds tables over all of them, and no fluxes of one."""
+    runs: Path | None = None
+    """Folder of all runs of this name, whether or not it is there yet; None where no run has a folder."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,26 @@ class Verdict:
     message: str
     value: float | None = None
     threshold: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What lies behind the value, as plain JSON values; `table`, a list of rows, is shown where there is room."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question asked of surrogate, parameters and site before an inversion."""
+    """A question asked of surrogate, parameters and site."""
 
     name: str
-    run: Callable[[InversionProblem, Site], Verdict]
-    """Looks at the problem (at its prior) and the site (never at a `test` day)."""
+    run: Callable[..., Verdict | None]
+    """Looks at the problem (at its prior), the site (never at a `test` day) and the run, in this order; it may leave the last ones
+    out. Returns None where the question does not arise."""
+    when: Literal["fit", "validation"] = "fit"
+    """`fit`: before every inversion, so it must be quick; `validation`: when somebody asks whether a surrogate is fit to be
+    inverted."""
+
+    def ask(self, problem: InversionProblem, site: Site, run: RunInfo) -> Verdict | None:
+        """Ask the question, with as many of the arguments as it takes."""
+        count = len(inspect.signature(self.run).parameters)
+        return self.run(*(problem, site, run)[:count])
 
 
 @dataclass(frozen=True)

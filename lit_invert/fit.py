@@ -192,7 +192,7 @@ def read_site_inputs(
         registry.transforms[config.constraints.transform],
     )
     registry.check_transform(problem.space)
-    verdicts = _run_checks(config, registry, problem, site)
+    verdicts = _check(config, registry, problem, site)
     resimulate_site(config, registry, table, table.prior, site, surrogate, days=1)
     return Inputs(surrogate, table, site, sealed, record, problem, verdicts)
 
@@ -216,7 +216,7 @@ def fit(config: FitConfig, registry: Registry) -> FitOutcome | None:
     if ckpt_path is not None:
         check_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True), inputs.problem)
     folder = run_folder(config)
-    run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions())
+    run = describe_run(config, registry, folder)
     job = _Job(config, registry, inputs, run, folder, run_logger(config, folder))
     try:
         if is_first_process():
@@ -306,11 +306,27 @@ def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: 
     log_outcome(logger, figure, result.iterations, hyperparameters, scores)
 
 
-def _run_checks(config: FitConfig, registry: Registry, problem: InversionProblem, site: Site) -> tuple[Verdict, ...]:
-    """Ask every registered check; a `fail` stops the fit where checks are required."""
+def describe_run(config: FitConfig, registry: Registry, folder: Path | None = None, command: str = "fit") -> RunInfo:
+    """Describe a run to plugins.
+
+    Args:
+        config: The config.
+        registry: What the plugins registered.
+        folder: Folder of its results; None as long as there is none.
+        command: The command.
+    """
+    runs = Path(os.path.normpath(config.logs), config.name)
+    many = config.data.sites is not None
+    return RunInfo(command, config.name, folder, config.seed_everything, config.sections, registry.versions(), many, runs)
+
+
+def _check(config: FitConfig, registry: Registry, problem: InversionProblem, site: Site) -> tuple[Verdict, ...]:
+    """Ask every check that is meant for fits; a `fail` stops the fit where checks are required."""
     if config.checks == "skip":
         return ()
-    verdicts = tuple(check.run(problem, site) for check in registry.checks.values())
+    run = describe_run(config, registry)
+    asked = [check.ask(problem, site, run) for check in registry.checks.values() if check.when == "fit"]
+    verdicts = tuple(verdict for verdict in asked if verdict is not None)
     failed = [v for v in verdicts if v.outcome == "fail"]
     if failed and config.checks == "required":
         reasons = " ".join(f"{v.check}: {v.message}" for v in failed)

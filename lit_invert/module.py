@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import ConfigError, SurrogateError
+from .errors import ConfigError, SurrogateError, suggest
 from .losses.misfit import masked_mean_square
 from .problem import InversionProblem, Loss
 from .solvers import BoundedSolver
@@ -24,6 +24,10 @@ class TermwiseObjective(Protocol):
 
     def loss_at(self, theta: Tensor) -> Loss:
         """Return the loss of all members."""
+        ...
+
+    def forget(self) -> None:
+        """Forget every answer, because the weight of a term has changed."""
         ...
 
 
@@ -72,6 +76,29 @@ class InversionModule(LightningModule):
         self._solver: str | None = None
         self._watched: set[str | None] = set()
         self._is_watched_always = False
+
+    def reweight(self, weights: Mapping[str, float]) -> None:
+        """Change the weights of loss terms between two iterations.
+
+        A solver that knows the objective forgets what it learnt of the old loss and goes on from where it stands. Losses before
+        and after are not comparable: a callback that compares them should watch the RMSE on the `select` days.
+
+        Args:
+            weights: New weights by the names of the terms; the others keep theirs.
+
+        Raises:
+            ConfigError: If there is no term of that name.
+        """
+        terms = {term.name: term for term in self.problem.loss_terms}
+        for name, weight in weights.items():
+            if name not in terms:
+                raise ConfigError(f"{name!r} is not a term of this loss.{suggest(name, terms)}")
+            terms[name].weight = weight
+        if self.objective is not None:
+            self.objective.forget()
+        solver = self.optimizers(use_pl_optimizer=False)
+        if isinstance(solver, BoundedSolver):
+            solver.renew()
 
     def on_fit_start(self) -> None:
         """Note what callbacks watch, and whether one of them looks inside an epoch: a checkpoint every so many steps."""

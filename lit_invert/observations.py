@@ -23,11 +23,13 @@ from .tables import DailyTable
 
 Sign = Literal["nep", "nee"]
 
-#: Carbon flux units and their factor to gC m-2 d-1 (1 umol CO2 = 12.011e-6 gC, 86,400 s a day; 1 MgC ha-1 = 100 gC m-2).
+#: Carbon flux units and their factor to gC m-2 d-1 (1 umol CO2 = 12.011e-6 gC, 86,400 s a day; 1 ha = 10,000 m2).
 FLUX_UNITS: Mapping[str, float] = {
     "gC m-2 d-1": 1.0,
     "umol m-2 s-1": 12.011e-6 * 86_400,
     "MgC ha-1 d-1": 100.0,
+    "kgC ha-1 d-1": 0.1,
+    "gC ha-1 d-1": 1e-4,
     "kgC m-2 s-1": 1000.0 * 86_400,
 }
 
@@ -83,7 +85,7 @@ class ObservedSettings:
     sign: Sign | None = None
     """`nep` if uptake by the land is positive, `nee` if release is. Needed unless the column's name says it."""
     unit: str | None = None
-    """One of gC m-2 d-1, umol m-2 s-1 (of CO2), MgC ha-1 d-1, kgC m-2 s-1. Needed unless the column's name says it."""
+    """One of gC m-2 d-1, umol m-2 s-1 (of CO2), MgC, kgC or gC ha-1 d-1, kgC m-2 s-1. Needed unless the column's name says it."""
     uncertainty: str | None = None
     """Column with the standard deviation of the day's value, in the same unit."""
     quality: QualityRule | list[QualityRule] | None = None

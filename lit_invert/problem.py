@@ -81,6 +81,7 @@ class InversionProblem(nn.Module):
         ordered = sorted(terms, key=lambda term: term.name)
         self.terms = nn.ModuleList(ordered)
         self._forcing = HeldForcing(forcing)
+        self._build_simulator = build_simulator
         self.simulator = build_simulator(surrogate, forcing)
         _check_observed(observed, mask, sigma, len(surrogate.spec.outputs))
         self.register_buffer("observed", torch.where(mask, observed, 0.0), persistent=False)
@@ -97,6 +98,39 @@ class InversionProblem(nn.Module):
     def forcing(self) -> Forcing:
         """Drivers in physical units."""
         return self._forcing.value
+
+    def variant(
+        self,
+        *,
+        surrogate: FrozenSurrogate | None = None,
+        forcing: Forcing | None = None,
+        observed: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> InversionProblem:
+        """Return the same question asked of another surrogate, weather or record; what is left out is shared.
+
+        Args:
+            surrogate: Another surrogate of the same parameters and outputs.
+            forcing: Other drivers in physical units, for the same days.
+            observed: Other observations, (1 or B, T, V) [gC m-2 d-1], whose members may be more than this problem's one.
+            mask: Other observed days, a boolean tensor of the same shape.
+
+        Raises:
+            ShapeError: As for a new problem.
+        """
+        observed = self.observed if observed is None else observed
+        mask = self.mask if mask is None else mask
+        observed, mask = torch.broadcast_tensors(observed, mask)
+        sigma = None if self.sigma is None else self.sigma.expand_as(mask)
+        _check_observed(observed, mask, sigma, len(self.surrogate.spec.outputs))
+        other = copy.copy(self)
+        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        other._buffers.update(observed=torch.where(mask, observed, 0.0), mask=mask.clone(), sigma=sigma)
+        if forcing is not None:
+            other._modules["_forcing"] = HeldForcing(forcing)
+        if surrogate is not None or forcing is not None:
+            other._modules["simulator"] = self._build_simulator(surrogate or self.surrogate, other.forcing)
+        return other
 
     def first(self, days: int | Sequence[int]) -> InversionProblem:
         """Return the problem of the first days alone, of each member's own where several numbers are given.
@@ -187,6 +221,7 @@ class InversionProblem(nn.Module):
             outputs=self.surrogate.spec.output_names,
             drivers=tuple(v.name for v in self.surrogate.spec.drivers),
             members=members,
+            surrogate=self.surrogate,
         )
 
     def forward(self, theta: Tensor, members: Tensor | None = None) -> Loss:

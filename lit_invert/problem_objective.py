@@ -47,6 +47,10 @@ class ProblemObjective:
             rows = torch.zeros_like(rows)
         return ProblemObjective(self.problem, self.is_bounded, rows.repeat_interleave(times))
 
+    def forget(self) -> None:
+        """Forget every answer, because the weight of a term has changed."""
+        self._gradient, self._linearization, self._known = _Last(), _Last(), _Known()
+
     def _rows_of(self, members: Tensor | None) -> Tensor | None:
         return members if self._rows is None else self._rows if members is None else self._rows[members]
 

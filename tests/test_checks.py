@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lit_invert.checks import CHECKS, check_balance, check_finite, check_forcing, check_gradient, check_prior
+from lit_invert.extensions import Check
 from lit_invert.losses import LossTerm
 from lit_invert.observations import Observations
 from lit_invert.sites import Site
@@ -155,3 +156,15 @@ def test_a_budget_that_is_not_given_cannot_leak(problem, site):
         replace(v, name=name) for v, name in zip(problem.surrogate.spec.outputs, ("gpp", "le", "nep", "h"), strict=True)
     )
     assert check_balance(with_spec(problem, outputs=outputs), site).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (lambda problem: problem, ("problem",)),
+        (lambda problem, site: (problem, site), (("problem", "site"),)),
+        (lambda problem, site, run: (problem, site, run), (("problem", "site", "run"),)),
+    ],
+)
+def test_a_check_is_given_as_many_arguments_as_it_takes(ask, expected):
+    assert (Check("any", ask).ask("problem", "site", "run"),) == expected

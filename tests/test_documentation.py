@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from torch import nn
 
 from lit_invert.parameters import load_parameter_table
 from lit_invert.process import SimCycle
-from lit_invert.testing import check_loss_term
+from lit_invert.testing import check_loss_term, toy_problem
+from lit_invert.trust import Trust
+from tests.toy_fit import write_toy_fit
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -99,3 +102,26 @@ def test_the_process_models_page_calls_it_as_it_is():
     }
     exec(python_of("docs/process-model.md")[0], given)
     assert given["fluxes"].shape == (1, 30, 4)
+
+
+def plugins_page(marker: str) -> dict[str, object]:
+    (snippet,) = [text for text in python_of("docs/plugins.md") if marker in text]
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    return names
+
+
+@pytest.mark.parametrize(("cooling", "outcome"), [(0.0, "pass"), (20.0, "fail")])
+def test_the_plugins_pages_check_finds_frost(cooling, outcome):
+    problem = toy_problem(n_days=30)
+    forcing = problem.forcing - torch.tensor([cooling, 0.0, 0.0])
+    (check,) = plugins_page("def check_frost")["register_checks"]()
+    site = SimpleNamespace(forcing=forcing[0].numpy(), drivers=("tmp_2m", "tmp10_soil", "dswrf"))
+    verdict = check.ask(problem.variant(forcing=forcing), site, None)
+    assert (verdict.outcome, check.when) == (outcome, "validation")
+
+
+def test_the_plugins_pages_command_reads_a_config(tmp_path, capsys):
+    (command,) = plugins_page("def count_days")["register_commands"]()
+    assert command.run(["--config", str(write_toy_fit(tmp_path))], Trust()) == 0
+    assert capsys.readouterr().out.split() == ["tower", "68"]

@@ -277,3 +277,29 @@ def test_shipped_configs_run(name, tmp_path):
     shipped = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
     outcome = run(shipped, "--logs", str(tmp_path), "--trainer.fast_dev_run", "true", "--resimulate", "null")
     assert {role for role, scores in outcome.metrics["roles"].items() if scores["nep"]["n"]} == {"fit", "select", "test"}
+
+
+class Asks:
+    """A plugin whose checks look at the run."""
+
+    def __init__(self):
+        self.runs = []
+
+    @hookimpl
+    def register_checks(self):
+        def note(problem, site, run):
+            self.runs.append(run)
+
+        def never(problem, site):
+            raise AssertionError("a check of a validation was asked before a fit")
+
+        return [Check("note", note), Check("slow", never, when="validation")]
+
+
+def test_a_check_knows_the_run_and_may_have_nothing_to_say(config_path, tmp_path):
+    plugin = Asks()
+    outcome = run(config_path, registry=build_registry([PluginInfo("asks", plugin, "asks-dist", "1.0")]))
+    (seen,) = plugin.runs
+    assert (seen.name, seen.folder, seen.runs) == ("toy", None, tmp_path / "logs" / "toy")
+    assert not {"note", "slow"} & {verdict.check for verdict in outcome.verdicts}
+    assert outcome.folder.parent == seen.runs

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -247,3 +249,49 @@ def test_a_term_sees_the_days_of_the_fit_alone():
 
     line_problem([[9.0, 1.0], [7.0, 7.0], [9.0, 3.0]], MASK, [Spy()])(THETA)
     assert seen[0][0, 1].tolist() == [0.0, 0.0]  # unmasked values do not exist for it
+
+
+def test_a_variant_asks_the_same_of_other_days():
+    problem = line_problem(OBSERVED, MASK)
+    first, last = torch.tensor(MASK), torch.tensor(MASK)
+    first[2], last[0] = False, False
+    both = problem.variant(mask=torch.stack([first, last]))
+    alone = [line_problem(OBSERVED, mask)(THETA).total for mask in (first, last)]
+    torch.testing.assert_close(both(THETA.repeat(2, 1)).total, torch.cat(alone), rtol=0, atol=0)
+    torch.testing.assert_close(problem(THETA).total, line_problem(OBSERVED, MASK)(THETA).total, rtol=0, atol=0)
+
+
+def test_a_variant_asks_the_same_of_other_weather_and_another_surrogate():
+    other = torch.tensor([2.0, 7.0, 4.0], dtype=torch.float64).reshape(1, 3, 1)
+    problem = line_problem(OBSERVED, MASK)
+    expected = line_problem(OBSERVED, MASK, forcing=other)(THETA)
+    varied = problem.variant(forcing=other)(THETA)
+    torch.testing.assert_close(varied.total, expected.total, rtol=0, atol=0)
+    assert torch.equal(varied.evaluation.forcing, other)
+    twice = copy.deepcopy(problem.surrogate)
+    twice.spec = replace(twice.spec, outputs=(Variable("gpp"), Variable("nep", "MgC ha-1 d-1")))
+    nep = problem.variant(surrogate=FrozenSurrogate(twice.network, twice.spec).double()).simulate(THETA)[..., 1]
+    torch.testing.assert_close(nep, 100 * problem.simulate(THETA)[..., 1])
+
+
+def test_a_variant_refuses_a_mask_over_days_without_a_value():
+    with pytest.raises(ShapeError, match="not finite on days"):
+        line_problem(OBSERVED, MASK).variant(observed=torch.full((1, 3, 2), NAN, dtype=torch.float64))
+
+
+def test_a_term_can_simulate_other_weather_with_gradients():
+    problem = line_problem(OBSERVED, MASK)
+    theta = THETA.clone().requires_grad_()
+    evaluation = problem.evaluate(theta)
+    again = evaluation.simulate(problem.forcing)
+    torch.testing.assert_close(again, evaluation.simulated, rtol=0, atol=0)
+    wetter = evaluation.simulate(problem.forcing + 2.0)  # scaled rain one higher: NEP rises by scaled a
+    torch.testing.assert_close((wetter - again)[..., 1], evaluation.scaled[:, :1].expand(1, 3))
+    (slope,) = torch.autograd.grad((wetter - again).sum(), theta)
+    torch.testing.assert_close(slope, torch.tensor([[3.0, 0.0]], dtype=torch.float64))
+
+
+def test_fluxes_from_elsewhere_know_no_other_weather():
+    evaluation = replace(line_problem(OBSERVED, MASK).evaluate(THETA), surrogate=None)
+    with pytest.raises(ConfigError, match="come without a surrogate"):
+        evaluation.simulate(torch.zeros(1, 3, 1))

@@ -36,6 +36,9 @@ def show_outcome(outcome: FitOutcome) -> None:
     for verdict in outcome.verdicts:
         if verdict.outcome != "pass":
             console.print(f"{verdict.check}: {verdict.message}", style=_COLOURS[verdict.outcome], soft_wrap=True)
+    passed = [verdict.check for verdict in outcome.verdicts if verdict.outcome == "pass"]
+    if passed:
+        console.print(f"Checks passed: {', '.join(passed)}.", soft_wrap=True)
     for sentence in metrics["advice"]:
         console.print(sentence, style="yellow", soft_wrap=True)
     console.print(headline(metrics), style="bold", soft_wrap=True)

@@ -39,13 +39,14 @@ class _Parsed:
     built: Namespace
 
 
-def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = None) -> FitConfig:
-    """Parse and check everything that a fit needs.
+def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = None, *, command: str = "lit-invert fit") -> FitConfig:
+    """Parse and check everything that a fit needs; other commands that start from a fit's config use it too.
 
     Args:
         argv: Arguments of the command: `--config FILE`, and dotted overrides.
         registry: What the plugins registered; their config sections become keys.
         trust: What the user allowed beyond the import policy.
+        command: The command, as errors and help name it.
 
     Returns:
         The config. Its `text`, stored in the run's folder, has paths relative to that folder, to be run again.
@@ -60,7 +61,7 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
         "trainer.callbacks": callbacks.__all__,
         "logger": loggers.__all__,
     }
-    parsed = _parse(_fit_parser(argv, registry), argv, trust, classes)
+    parsed = _parse(_fit_parser(argv, registry, command), argv, trust, classes)
     keys = [f.name for f in fields(FitConfig) if f.name not in _NOT_KEYS]
     config = FitConfig(
         **{key: parsed.built[key] for key in keys},
@@ -74,8 +75,8 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
     return config
 
 
-def _fit_parser(argv: Sequence[str], registry: Registry) -> _Parser:
-    parser = _parser("lit-invert fit", argv)
+def _fit_parser(argv: Sequence[str], registry: Registry, command: str) -> _Parser:
+    parser = _parser(command, argv)
     parser.add_class_arguments(FitConfig, skip=_NOT_KEYS, fail_untyped=False)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"logger"}, fail_untyped=False)
     for key, section in registry.config_sections.items():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, suggest
-from ..surrogates.base import Forcing
+from ..surrogates.base import Forcing, FrozenSurrogate
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Evaluation:
     """Names of the F drivers."""
     members: Tensor | None = None
     """Which members of the problem these are, (B,); None: all, in order."""
+    surrogate: FrozenSurrogate | None = None
+    """What simulated; None where the fluxes were simulated elsewhere."""
 
     def flux(self, name: str) -> Tensor:
         """Return one simulated flux, (B, T) [gC m-2 d-1].
@@ -67,6 +69,23 @@ class Evaluation:
             ConfigError: If the surrogate has no output of that name.
         """
         return self.simulated[..., index_of(name, self.outputs, "output of the surrogate")]
+
+    def simulate(self, forcing: Forcing) -> Tensor:
+        """Simulate these parameters under other weather, with gradients and without a kernel.
+
+        Args:
+            forcing: Drivers in physical units, as `forcing`.
+
+        Returns:
+            Fluxes, (B, T, V) [gC m-2 d-1].
+
+        Raises:
+            ConfigError: If these fluxes were simulated elsewhere.
+        """
+        if self.surrogate is None:
+            raise ConfigError("a loss term wants to simulate other weather, but these fluxes come without a surrogate.")
+        simulated: Tensor = self.surrogate(self.scaled, self.surrogate.prepare(forcing))
+        return simulated
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the days that count, (B,), of daily values, (1 or B, T)."""

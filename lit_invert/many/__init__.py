@@ -8,5 +8,6 @@ no more of it than a hundred, and a run that was stopped goes on with the sites 
 
 from .check import SiteCheck as SiteCheck
 from .check import check_sites as check_sites
+from .check import read_every_site as read_every_site
 from .run import SitesOutcome as SitesOutcome
 from .run import fit_sites as fit_sites

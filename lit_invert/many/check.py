@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,29 @@ import numpy as np
 from ..catalogue import load_catalogue, load_priors
 from ..errors import LitInvertError
 from ..extensions import Verdict
-from ..fit import FitConfig, read_model, read_site_inputs
+from ..fit import FitConfig, Inputs, read_inputs, read_model, read_site_inputs
 from ..plugins import Registry
 from .reading import remembering
+
+
+def read_every_site(config: FitConfig, registry: Registry) -> Iterator[Inputs]:
+    """Read and check what a fit reads, site after site: that of `data.path`, or those of the catalogue.
+
+    Args:
+        config: The config.
+        registry: What the plugins registered.
+
+    Raises:
+        LitInvertError: If any of it is missing, malformed, or does not fit the others.
+    """
+    if config.data.sites is None:
+        yield read_inputs(config, registry)
+        return
+    surrogate, table = read_model(config, registry)
+    priors = load_priors(config.data.priors, table)
+    registry = remembering(registry)
+    for entry in load_catalogue(config.data, registry.data_readers):
+        yield read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ..config import config_text
 from ..driving import without_banners
 from ..errors import LitInvertError
 from ..extensions import RunInfo, Verdict
-from ..fit import FitConfig, model_provenance, read_model, read_site_inputs, resimulate_site
+from ..fit import FitConfig, describe_run, model_provenance, read_model, read_site_inputs, resimulate_site
 from ..inversion import invert_sites
 from ..plugins import Registry
 from ..problem import InversionProblem
@@ -101,10 +101,7 @@ class ChunkFitter:
     @property
     def run_info(self) -> RunInfo:
         """The run, as plugins see it."""
-        config = self.config
-        return RunInfo(
-            "fit", config.name, self.store.folder, config.seed_everything, config.sections, self.registry.versions(), True
-        )
+        return describe_run(self.config, self.registry, self.store.folder)
 
     def fit(self, chunk: Chunk) -> ChunkSummary:
         """Fit the sites of a chunk and write their rows, unless they are there.

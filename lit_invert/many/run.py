@@ -25,8 +25,7 @@ from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
 from ..choosing import check_starts
 from ..errors import ConfigError, ResultsError
-from ..extensions import RunInfo
-from ..fit import FitConfig, is_first_process, model_provenance, read_model, run_folder
+from ..fit import FitConfig, describe_run, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
 from ..results import InversionStatus, to_json, write_status
 from ..settings import ScaleSettings
@@ -97,7 +96,7 @@ def fit_sites(
     files = {"catalogue": _file(config.data.sites), "priors": config.data.priors}
     provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
     folder = _folder(config, provenance)
-    run = RunInfo("fit", config.name, folder, config.seed_everything, config.sections, registry.versions(), True)
+    run = describe_run(config, registry, folder)
     if not is_first_process():
         if is_joint:
             fit_together(config, registry, entries, folder)

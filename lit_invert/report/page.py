@@ -6,11 +6,8 @@ What comes from files is escaped; plugins add sections of their own, and one tha
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from ..atomic import write_text
 from ..extensions import ReportSection
 from ..results import Run, read_run
 from .fluxes import flux_name
+from .html import number, page, picture, section, table
 
 _SCORES = {"rmse": "RMSE", "bias": "bias", "r": "r", "nse": "NSE", "kge": "KGE"}
 _RUNS = {"prior": "prior", "optimum": "optimum", "resimulated": "process model"}
@@ -47,15 +45,15 @@ def write_report(folder: Path, sections: Sequence[ReportSection]) -> Path:
     run = read_run(folder)
     body = [
         _header(run),
-        _section("Scores", _scores(run), _pictures(folder, "series", "one_to_one", "residuals")),
-        _section("Carbon budget", _annual_sums(run), _plausibility(run), _gap(run), _pictures(folder, "fluxes")),
-        _section("Parameters", _parameters(run), _pictures(folder, "parameters")),
-        _section("Fit", _fit(run), _pictures(folder, "loss"), _checks(run)),
-        *(_plugin_section(section, folder) for section in sorted(sections, key=lambda section: section.title)),
-        _section("Provenance", _provenance(run)),
+        section("Scores", _scores(run), _pictures(folder, "series", "one_to_one", "residuals")),
+        section("Carbon budget", _annual_sums(run), _plausibility(run), _gap(run), _pictures(folder, "fluxes")),
+        section("Parameters", _parameters(run), _pictures(folder, "parameters")),
+        section("Fit", _fit(run), _pictures(folder, "loss"), _checks(run)),
+        *(_plugin_section(own, folder) for own in sorted(sections, key=lambda own: own.title)),
+        section("Provenance", _provenance(run)),
     ]
     path = folder / "report.html"
-    write_text(path, _page(f"{run.metrics['site']}: {headline(run.metrics)}", body))
+    write_text(path, page(f"{run.metrics['site']}: {headline(run.metrics)}", body))
     return path
 
 
@@ -121,7 +119,7 @@ def _scores(run: Run) -> str:
                 values = ["" if score[name][key] is None else f"{score[name][key]:.2f}" for key in _SCORES]
                 rows.append([role, flux_name(flux), score["n"], _RUNS[name], values[0], change, *values[1:]])
     labels = ["days", "flux", "n", "run", "RMSE", "change", *list(_SCORES.values())[1:]]
-    return _table(labels, rows, text=(0, 1, 3)) + (
+    return table(labels, rows, text=(0, 1, 3)) + (
         "<p class='note'>RMSE and bias in gC m-2 d-1; NEP is positive when the land is a sink (NEP = -NEE). Process model: "
         "run at the same optimum in place of the surrogate. KGE is unstable where the mean flux is near zero.</p>"
     )
@@ -133,7 +131,7 @@ def _annual_sums(run: Run) -> str:
         for flux in run.outputs:
             values = [f"{sums[flux][name]:.0f}" if name in sums[flux] else "" for name in runs]
             rows.append([year, sums["days"], flux_name(flux), *values])
-    return "<h3>Annual sums [gC m-2 yr-1]</h3>" + _table(["year", "days", "flux", *runs.values()], rows, text=(0, 2))
+    return "<h3>Annual sums [gC m-2 yr-1]</h3>" + table(["year", "days", "flux", *runs.values()], rows, text=(0, 2))
 
 
 def _runs(run: Run) -> dict[str, str]:
@@ -147,14 +145,14 @@ def _plausibility(run: Run) -> str:
         [
             f"{flux_name(band['quantity'])} [{band['unit']}]",
             f"{band['low']:g} to {band['high']:g}",
-            *(_number(band[name]) + ("" if band["plausible"][name] else " (!)") if name in band else "" for name in runs),
+            *(number(band[name]) + ("" if band["plausible"][name] else " (!)") if name in band else "" for name in runs),
             band["source"],
         ]
         for band in run.metrics["plausibility"]
     ]
     if not rows:
         return "<p class='note'>The record is shorter than a year, so annual plausibility is not judged.</p>"
-    return "<h3>Plausibility of the mean year</h3>" + _table(
+    return "<h3>Plausibility of the mean year</h3>" + table(
         ["quantity", "plausible", *runs.values(), "limits"], rows, text=(0, 1, len(runs) + 2)
     )
 
@@ -163,8 +161,8 @@ def _gap(run: Run) -> str:
     gap, accuracy = run.metrics["resimulation_gap"], run.metrics["surrogate"]["accuracy"]
     if gap is None:
         return "<p class='note'>The process model was not run at the optimum, so the surrogate's error there is not known.</p>"
-    rows = [[flux_name(flux), _number(g["rmse"]), _number(g["bias"]), _number(accuracy.get(flux))] for flux, g in gap.items()]
-    return "<h3>Surrogate minus process model at the optimum [gC m-2 d-1]</h3>" + _table(
+    rows = [[flux_name(flux), number(g["rmse"]), number(g["bias"]), number(accuracy.get(flux))] for flux, g in gap.items()]
+    return "<h3>Surrogate minus process model at the optimum [gC m-2 d-1]</h3>" + table(
         ["flux", "RMSE", "bias", "surrogate's RMSE on held-out members"], rows, text=(0,)
     )
 
@@ -185,28 +183,28 @@ def _parameters(run: Run) -> str:
     labels = ["name", "unit", "prior", "sd", "min", "max", "optimum", "shift [sd]", "at bound", "meaning"]
     return (
         f"<p>{len(rows)} parameters, {len(run.metrics['at_bound'])} of them at a bound. Distance from the prior: "
-        f"{_number(distance['scaled'])} in the surrogate's scaled space, "
-        f"{_number(distance['prior_sd'])} in standard deviations of the prior.</p>" + _table(labels, rows, text=(0, 1, 8, 9))
+        f"{number(distance['scaled'])} in the surrogate's scaled space, "
+        f"{number(distance['prior_sd'])} in standard deviations of the prior.</p>" + table(labels, rows, text=(0, 1, 8, 9))
     )
 
 
 def _fit(run: Run) -> str:
     metrics, loss = run.metrics, run.metrics["loss"]
-    rows = [[key, _number(loss["prior"][key]), _number(loss["optimum"].get(key))] for key in loss["prior"]]
+    rows = [[key, number(loss["prior"][key]), number(loss["optimum"].get(key))] for key in loss["prior"]]
     return (
-        f"<p>{metrics['iterations']} iterations in {_number(metrics['seconds'])} s; best iterate {metrics['best_iteration']}, by "
+        f"<p>{metrics['iterations']} iterations in {number(metrics['seconds'])} s; best iterate {metrics['best_iteration']}, by "
         f"{escape(metrics['monitor'])}. Status: {escape(metrics['status'])}.</p>"
-        + _table(["loss", "prior", "optimum"], rows, text=(0,))
+        + table(["loss", "prior", "optimum"], rows, text=(0,))
     )
 
 
 def _checks(run: Run) -> str:
     rows = [[check["check"], check["outcome"], check["message"]] for check in run.metrics["checks"]]
-    return "<h3>Checks before the fit</h3>" + _table(["check", "outcome", "what was found"], rows, text=(0, 1, 2)) if rows else ""
+    return "<h3>Checks before the fit</h3>" + table(["check", "outcome", "what was found"], rows, text=(0, 1, 2)) if rows else ""
 
 
 def _provenance(run: Run) -> str:
-    return _table(["what", "value"], [list(pair) for pair in _flatten(run.provenance)], text=(0, 1))
+    return table(["what", "value"], [list(pair) for pair in _flatten(run.provenance)], text=(0, 1))
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -217,52 +215,18 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield prefix + key, value
 
 
-def _plugin_section(section: ReportSection, folder: Path) -> str:
+def _plugin_section(own: ReportSection, folder: Path) -> str:
     """Render a plugin's section; what it raises stands in its place, so that one plugin cannot spoil the report."""
     try:
-        content = section.render(folder)
+        content = own.render(folder)
     except Exception as error:
         content = (
-            f"<p class='error'>This section comes from <code>{escape(section.render.__module__)}</code> and could not be made: "
+            f"<p class='error'>This section comes from <code>{escape(own.render.__module__)}</code> and could not be made: "
             f"{escape(type(error).__name__)}: {escape(str(error))}</p>"
         )
-    return _section(section.title, content) if content else ""
-
-
-def _section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
+    return section(own.title, content) if content else ""
 
 
 def _pictures(folder: Path, *names: str) -> str:
-    return "".join(_picture(folder / "figures" / f"{name}.png", _FIGURES[name]) for name in names)
-
-
-def _picture(path: Path, caption: str) -> str:
-    if not path.is_file():
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    text = escape(caption)
-    return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{text}</figcaption></figure>"
-
-
-def _table(labels: Sequence[str], rows: Sequence[Sequence[Any]], text: Sequence[int]) -> str:
-    """Return a table whose columns are numbers, set to the right, but for those in `text`."""
-
-    def cells(tag: str, row: Sequence[Any]) -> str:
-        return "".join(f"<{tag}{' class=text' if i in text else ''}>{escape(str(c))}</{tag}>" for i, c in enumerate(row))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<div class='wide'><table><thead><tr>{cells('th', labels)}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def _page(title: str, body: Iterable[str]) -> str:
-    style = files("lit_invert").joinpath("assets/report/page.css").read_text(encoding="utf-8")
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{''.join(body)}</main></body></html>\n"
-    )
+    paths = {folder / "figures" / f"{name}.png": _FIGURES[name] for name in names}
+    return "".join(picture(path.read_bytes(), caption) for path, caption in paths.items() if path.is_file())

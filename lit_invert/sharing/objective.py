@@ -74,6 +74,11 @@ class SharedObjective:
         self._valley = _Valley(theta, torch.zeros_like(theta).diag_embed())
         self._settled: tuple[Tensor, Tensor] | None = None
 
+    def forget(self) -> None:
+        """Forget every answer, because the weight of a term has changed."""
+        self._settled = None
+        self._sites.forget()
+
     def settle(self, gamma: Tensor) -> Tensor:
         """Return the parameters of all sites, with the local ones where the loss of their site is lowest.
 

@@ -55,6 +55,8 @@ class BoundedSolver(Optimizer, ABC):
 
     #: What a copy keeps beside the state and groups that every optimiser has.
     _settings: ClassVar[tuple[str, ...]] = ("objective", "stopping")
+    #: What was learnt of the objective and is void when it changes.
+    _learned: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[nn.Parameter], objective: Objective, *, stopping: Stopping | None = None) -> None:
         super().__init__(params, {})
@@ -143,6 +145,15 @@ class BoundedSolver(Optimizer, ABC):
             part, slope = self._look_at(self._theta[rows.index].detach(), rows)
             loss[rows.index], gradient[rows.index] = part.double(), slope.to(gradient)
         return loss.to(self._theta.dtype), gradient
+
+    def renew(self) -> None:
+        """Go on from here with an objective that has changed: what was learnt of the old one is void, and the finished run on."""
+        memory = self._memory
+        memory["status"][memory["status"] != Status.LEFT] = Status.RUNNING
+        memory["small_decreases"].zero_()
+        memory["started"] = False
+        for name in self._learned:
+            memory.pop(name, None)
 
     def _look_at(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         return self.objective.gradient(theta, rows.members)

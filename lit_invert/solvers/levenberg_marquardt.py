@@ -79,6 +79,7 @@ class LevenbergMarquardt(BoundedSolver):
     """
 
     _settings = (*BoundedSolver._settings, "trials")
+    _learned = ("scale", "correction", "last_theta", "last_remainder", "last_gradient")
 
     def __init__(
         self,
