@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -28,6 +28,15 @@ class TermwiseObjective(Protocol):
 
     def forget(self) -> None:
         """Forget every answer, because the weight of a term has changed."""
+        ...
+
+
+@runtime_checkable
+class ComparesLosses(Protocol):
+    """A callback that compares losses of several iterations, which a change of weights makes incomparable."""
+
+    def forget_losses(self) -> None:
+        """Forget the losses so far, and what was best by them."""
         ...
 
 
@@ -80,8 +89,8 @@ class InversionModule(LightningModule):
     def reweight(self, weights: Mapping[str, float]) -> None:
         """Change the weights of loss terms between two iterations.
 
-        A solver that knows the objective forgets what it learnt of the old loss and goes on from where it stands. Losses before
-        and after are not comparable: a callback that compares them should watch the RMSE on the `select` days.
+        A solver that knows the objective forgets what it learnt of the old loss and goes on from where it stands, and callbacks
+        that compare losses forget those so far; the RMSE on the `select` days is the same number before and after.
 
         Args:
             weights: New weights by the names of the terms; the others keep theirs.
@@ -90,15 +99,21 @@ class InversionModule(LightningModule):
             ConfigError: If there is no term of that name.
         """
         terms = {term.name: term for term in self.problem.loss_terms}
-        for name, weight in weights.items():
+        for name in weights:
             if name not in terms:
                 raise ConfigError(f"{name!r} is not a term of this loss.{suggest(name, terms)}")
+        for name, weight in weights.items():
             terms[name].weight = weight
         if self.objective is not None:
             self.objective.forget()
         solver = self.optimizers(use_pl_optimizer=False)
         if isinstance(solver, BoundedSolver):
+            if solver.finished:  # with the old loss; the Trainer was told to stop
+                self.trainer.should_stop = False
             solver.renew()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ComparesLosses):
+                callback.forget_losses()
 
     def on_fit_start(self) -> None:
         """Note what callbacks watch, and whether one of them looks inside an epoch: a checkpoint every so many steps."""

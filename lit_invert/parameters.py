@@ -166,7 +166,7 @@ class ParameterSpace(nn.Module):
 
     def rows(self, members: Tensor | None) -> ParameterSpace:
         """Return the space of some members, (b,), where each has a prior of its own; otherwise the same."""
-        if members is None or self.prior.dim() == 1:
+        if members is None or len(self.priors) == 1:
             return self
         view = copy.copy(self)
         own = ("prior", "prior_sd_scaled", "_prior_theta")

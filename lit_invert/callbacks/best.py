@@ -87,6 +87,11 @@ class KeepBest(Callback):
         assert isinstance(pl_module, InversionModule)
         self._look(trainer, pl_module)
 
+    def forget_losses(self) -> None:
+        """Forget the best of a loss that is no more; the RMSE on the `select` days stays what it is."""
+        if self.monitor == "loss":
+            self.theta = self.value = self.iteration = None
+
     def state_dict(self) -> dict[str, Any]:
         """Return the best so far, for the checkpoint."""
         return {"theta": self.theta, "value": self.value, "iteration": self.iteration}

@@ -18,7 +18,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 from lightning.pytorch import Trainer, callbacks, loggers
 
-from ..driving import build_trainer
+from ..driving import build_trainer, without_banners
 from ..errors import ConfigError, LitInvertError
 from ..fit import FitConfig
 from ..plugins import Registry
@@ -113,7 +113,7 @@ def _check_trainer(config: FitConfig) -> None:
     given = given if isinstance(given, list) else [given]
     plain["callbacks"] = [callback for callback in given if not isinstance(callback, callbacks.Checkpoint)]
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), without_banners():
             build_trainer(config.inversion, plain, [], False, None, "loss")
     except LitInvertError:
         raise

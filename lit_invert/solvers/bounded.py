@@ -154,6 +154,11 @@ class BoundedSolver(Optimizer, ABC):
         memory["started"] = False
         for name in self._learned:
             memory.pop(name, None)
+        memory.update(self._unlearned())
+
+    def _unlearned(self) -> dict[str, Tensor]:
+        """Return the rows of what is learnt from the objective, as they are before anything is."""
+        return {}
 
     def _look_at(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         return self.objective.gradient(theta, rows.members)

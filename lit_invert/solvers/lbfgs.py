@@ -92,6 +92,8 @@ class BoundedLBFGS(SecantSolver):
         stopping: Tolerances and time limit.
     """
 
+    _settings = (*SecantSolver._settings, "pairs")
+
     def __init__(
         self,
         params: Iterable[nn.Parameter],
@@ -102,9 +104,13 @@ class BoundedLBFGS(SecantSolver):
         stopping: Stopping | None = None,
     ) -> None:
         super().__init__(params, objective, search=search, stopping=stopping)
+        self.pairs = memory
+        self._memory.update(self._unlearned())
+
+    def _unlearned(self) -> dict[str, Tensor]:
         members, parameters = self._theta.shape
-        pairs = torch.zeros(members, memory, parameters, dtype=torch.float64, device=self._theta.device)
-        self._memory.update(steps=pairs, changes=pairs.clone())
+        pairs = torch.zeros(members, self.pairs, parameters, dtype=torch.float64, device=self._theta.device)
+        return {"steps": pairs, "changes": pairs.clone()}
 
     def _first(self, rows: Rows, theta: Tensor) -> tuple[Tensor, Tensor]:
         loss, gradient = self._evaluate_gradient(theta, rows)

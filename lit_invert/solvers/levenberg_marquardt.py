@@ -78,7 +78,7 @@ class LevenbergMarquardt(BoundedSolver):
         tensor([[1., 1.]], dtype=torch.float64)
     """
 
-    _settings = (*BoundedSolver._settings, "trials")
+    _settings = (*BoundedSolver._settings, "trials", "damping")
     _learned = ("scale", "correction", "last_theta", "last_remainder", "last_gradient")
 
     def __init__(
@@ -91,9 +91,12 @@ class LevenbergMarquardt(BoundedSolver):
         stopping: Stopping | None = None,
     ) -> None:
         super().__init__(params, objective, stopping=stopping)
-        self.trials = trials
+        self.trials, self.damping = trials, damping
+        self._memory.update(self._unlearned())
+
+    def _unlearned(self) -> dict[str, Tensor]:
         loss = self._memory["loss"]
-        self._memory.update(damping=torch.full_like(loss, damping), growth=torch.full_like(loss, 2.0))
+        return {"damping": torch.full_like(loss, self.damping), "growth": torch.full_like(loss, 2.0)}
 
     def _look_at(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         linear = self.objective.linearize(theta, rows.members)

@@ -41,6 +41,8 @@ class QuasiNewton(SecantSolver):
         stopping: Tolerances and time limit.
     """
 
+    _settings = (*SecantSolver._settings, "damping")
+
     def __init__(
         self,
         params: Iterable[nn.Parameter],
@@ -51,7 +53,11 @@ class QuasiNewton(SecantSolver):
         stopping: Stopping | None = None,
     ) -> None:
         super().__init__(params, objective, search=search, stopping=stopping)
-        self._memory.update(damping=torch.full_like(self._memory["loss"], damping))
+        self.damping = damping
+        self._memory.update(self._unlearned())
+
+    def _unlearned(self) -> dict[str, Tensor]:
+        return {"damping": torch.full_like(self._memory["loss"], self.damping)}
 
     def _first(self, rows: Rows, theta: Tensor) -> tuple[Tensor, Tensor]:
         return self._seed(rows, theta)

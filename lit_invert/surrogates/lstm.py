@@ -194,11 +194,11 @@ class LSTMSurrogate(nn.Module):
 
     def known(self, member: Tensor, climate: Tensor | None) -> Tensor:
         """Return what the state before the first day depends on: the member, and the climate where it is told."""
-        return member if climate is None else torch.cat([member, climate.expand(len(member), -1)], dim=-1)
+        return member if climate is None else torch.cat([member, climate.expand(member.shape[0], -1)], dim=-1)
 
     def initial_state(self, member: Tensor, climate: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return hidden and cell state before the first day, each (L, B, H)."""
-        state = self.initial(self.known(member, climate)).reshape(len(member), 2, self.num_layers, self.hidden_size)
+        state = self.initial(self.known(member, climate)).reshape(member.shape[0], 2, self.num_layers, self.hidden_size)
         hidden, cell = state.permute(1, 2, 0, 3).contiguous().unbind(0)
         return torch.tanh(hidden), cell
 

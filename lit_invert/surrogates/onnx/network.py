@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +39,16 @@ class OnnxNetwork(nn.Module):
         SurrogateError: If the graph has an operator, an attribute or an input that is not known here.
     """
 
+    path: Path
+    """The file that the graph was read from."""
+    inputs: tuple[str, ...]
+    output: str
     _type: Tensor
 
     def __init__(self, graph: Graph, inputs: Sequence[str], output: str) -> None:
         super().__init__()
         self._graph = replace(graph, nodes=(), constants={})
-        self._inputs, self._output = tuple(inputs), output
+        self.path, self.inputs, self.output = graph.path, tuple(inputs), output
         self.register_buffer("_type", torch.zeros(()), persistent=False)
         nodes, constants = _fold(graph)
         nodes = _leading_to(output, nodes)
@@ -70,7 +75,7 @@ class OnnxNetwork(nn.Module):
 
     def _keep(self, constants: Mapping[str, Tensor]) -> None:
         """Keep the constants in use: floating ones as buffers, whole numbers beside them, for they speak of shapes."""
-        used = dict.fromkeys([name for node in self._nodes for name in node.inputs] + [self._output])
+        used = dict.fromkeys([name for node in self._nodes for name in node.inputs] + [self.output])
         for name in used:
             if name not in constants:
                 continue
@@ -90,14 +95,14 @@ class OnnxNetwork(nn.Module):
         Returns:
             The output of the graph, (B, T, V).
         """
-        values: dict[str, Tensor] = dict(zip(self._inputs, (static, *forcing), strict=True))
+        values: dict[str, Tensor] = dict(zip(self.inputs, (static, *forcing), strict=True))
         for node, unused in zip(self._nodes, self._unused, strict=True):
             inputs = [self._value(name, values) for name in node.inputs]
             outputs = zip(node.outputs, self._run(node, inputs), strict=False)
             values.update({name: value for name, value in outputs if name})
             for name in unused:
                 values.pop(name, None)
-        simulated = self._value(self._output, values)
+        simulated = self._value(self.output, values)
         assert simulated is not None
         return simulated
 

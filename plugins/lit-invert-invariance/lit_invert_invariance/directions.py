@@ -1,0 +1,129 @@
+r"""The directions of parameter space that observations determine.
+
+A month of one flux determines few of many parameters; the others are free to differ and mean nothing. In coordinates u of one prior
+standard deviation each, the directions are eigenvectors v of the Fisher information of the misfit alone,
+
+.. math:: F = \frac{J^T J}{s^2}, \qquad s^2 = \overline{r^2} \, \frac{1 + \rho}{1 - \rho}
+
+whose eigenvalue :math:`\lambda` is above one: there the data say more than the prior. J are the derivatives of the residuals r by
+u, and :math:`\rho` their correlation from one day to the next, for days that resemble each other count less. Since the prior's
+information is one along every direction, the posterior's standard deviation along v is :math:`(1 + \lambda)^{-1/2}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lit_invert import InversionProblem
+from lit_invert.losses import Misfit
+
+#: Smallest standard deviation of a residual: a daily flux is not measured better [gC m-2 d-1].
+NOISE_FLOOR = 0.2
+#: Largest correlation of residuals that is believed: fewer days than a dozen cannot tell it from one.
+_LARGEST_CORRELATION = 0.9
+
+#: Largest difference between a derivative and a difference quotient, as a share of it.
+_DERIVATIVE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Eigenvectors of the Fisher information of B members."""
+
+    vectors: Tensor
+    """A (B, P, P)-dim tensor with an eigenvector a column; zero along fixed parameters."""
+    eigenvalues: Tensor
+    """Information along each, in units of the prior's, ascending, (B, P) [-]."""
+
+    def distance(self, before: Tensor, after: Tensor) -> Tensor:
+        r"""Return how far apart two estimates of each member are.
+
+        .. math:: \sqrt{\frac{1}{K} \sum_k (1 + \lambda_k) \left( v_k^T (u' - u) \right)^2}
+
+        over the K directions with :math:`\lambda_k > 1`.
+
+        Args:
+            before: Estimates in prior standard deviations, (B, P) [-].
+            after: Others, likewise.
+
+        Returns:
+            RMS distance in standard deviations of the posterior, (B,) [-]; zero where the data determine nothing.
+        """
+        along = torch.einsum("bpk,bp->bk", self.vectors, (after - before).double())
+        squares = torch.where(self.eigenvalues > 1, (1 + self.eigenvalues) * along.square(), 0.0)
+        return (squares.sum(-1) / (self.eigenvalues > 1).sum(-1).clamp_min(1)).sqrt()
+
+
+def in_prior_units(problem: InversionProblem, theta: Tensor) -> Tensor:
+    """Return parameters in prior standard deviations, (B, P) [-], whatever the coordinates of theta are."""
+    space = problem.space
+    return space.scaler.to_scaled(space.to_physical(theta)) / space.prior_sd_scaled
+
+
+@torch.no_grad()
+def find_directions(problem: InversionProblem, misfit: Misfit, theta: Tensor) -> Directions:
+    """Find the directions at the estimates of B members.
+
+    Args:
+        problem: The problem of the members.
+        misfit: Its misfit; other terms say nothing of the data.
+        theta: Estimates, (B, P).
+    """
+    evaluation, tangent, free = problem.push(theta)
+    residuals = misfit.residuals(evaluation).double()
+    slopes = tangent.scaled[..., free].double() / problem.space.prior_sd_scaled[..., free].double()
+    # from derivatives by theta to derivatives by u
+    jacobian = torch.linalg.solve(slopes.transpose(1, 2), misfit.push_residuals(evaluation, tangent).double(), left=False)
+    days = problem.mask[..., evaluation.outputs.index(misfit.target)].sum(-1)
+    information = days[:, None, None] * jacobian.transpose(1, 2) @ jacobian / residual_variance(residuals)[:, None, None]
+    whole = information.new_zeros(len(theta), theta.shape[1], theta.shape[1])
+    whole[:, free[:, None], free] = torch.where(information.isfinite().all(-1, keepdim=True), information, 0.0)
+    eigenvalues, vectors = torch.linalg.eigh(whole)
+    return Directions(vectors, eigenvalues)
+
+
+def residual_variance(residuals: Tensor) -> Tensor:
+    """Return the variance that the residuals of each member stand for, (B,) [(gC m-2 d-1)^2].
+
+    Their mean square, times what the correlation from day to day takes from the number of days; never less than the noise floor.
+
+    Args:
+        residuals: Residuals whose squares sum to the mean square, zero on days without an observation, (B, N) [gC m-2 d-1].
+
+    Example:
+        >>> residual_variance(torch.tensor([[0.5, -0.5, 0.5, -0.5], [0.1, 0.0, 0.0, 0.0]]))
+        tensor([1.0000, 0.0400])
+    """
+    known = residuals != 0
+    pairs = (known[:, 1:] & known[:, :-1]).sum(-1).clamp_min(1)
+    square = residuals.square().sum(-1)
+    lagged = (residuals[:, 1:] * residuals[:, :-1]).sum(-1) / pairs
+    each = square / known.sum(-1).clamp_min(1)
+    rho = torch.where(each > 0, lagged / each, 0.0).clamp(0.0, _LARGEST_CORRELATION)
+    return (square * (1 + rho) / (1 - rho)).clamp_min(NOISE_FLOOR**2)
+
+
+@torch.no_grad()
+def derivatives_hold(problem: InversionProblem, theta: Tensor, seed: int) -> bool:
+    """Say whether the derivatives that a solver is given are those of what is simulated.
+
+    Compares them, along one random direction, with a difference quotient. Where they are not, no estimate can be had; which is
+    at fault is another question.
+
+    Args:
+        problem: The problem.
+        theta: Where to look, (1, P).
+        seed: Of the direction.
+    """
+    _, tangent, free = problem.push(theta)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(len(free), generator=generator, dtype=torch.float64).to(theta)
+    pushed = (tangent.simulated @ direction).double()
+    size = 1e-2 if theta.dtype == torch.float32 else 1e-5
+    step = torch.zeros_like(theta)
+    step[:, free] = size * direction
+    quotient = (problem.simulate(theta + step).double() - problem.simulate(theta - step).double()) / (2 * size)
+    return bool((pushed - quotient).norm() <= _DERIVATIVE_TOLERANCE * quotient.norm())
