@@ -153,6 +153,8 @@ def test_static_scaler_follows_the_spec():
         ("gC m-2 d-1", 1.0),
         ("umol m-2 s-1", 1.0377504),  # 12.011 g mol-1 * 86,400 s * 1e-6
         ("MgC ha-1 d-1", 100.0),  # 1e6 g over 1e4 m2
+        ("kgC ha-1 d-1", 0.1),
+        ("gC ha-1 d-1", 1e-4),
         ("kgC m-2 s-1", 8.64e7),
         ("", 1.0),
     ],
@@ -165,7 +167,7 @@ def test_outputs_come_in_grams_of_carbon(unit, expected):
 
 
 def test_every_flux_unit_is_tested_above():
-    assert set(FLUX_UNITS) == {"gC m-2 d-1", "umol m-2 s-1", "MgC ha-1 d-1", "kgC m-2 s-1"}
+    assert set(FLUX_UNITS) == {"gC m-2 d-1", "umol m-2 s-1", "MgC ha-1 d-1", "kgC ha-1 d-1", "gC ha-1 d-1", "kgC m-2 s-1"}
 
 
 def test_each_output_has_its_own_scaling_and_unit():
