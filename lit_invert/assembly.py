@@ -88,7 +88,7 @@ def build_problem(
         table: The parameters, in the order of the surrogate's input.
         records: One a site; their lengths may differ.
         settings: How to invert.
-        terms: Loss terms beside misfit and prior.
+        terms: Loss terms beside misfit and prior; the problem has copies, whose weights may change without a trace in these.
         transform: The map between the optimiser's coordinates and physical parameters.
 
     Returns:
@@ -109,7 +109,7 @@ def build_problem(
         _stack_forcing(records, longest, dtype),
         observed,
         mask,
-        default_terms(settings, terms),
+        default_terms(settings, copy.deepcopy(list(terms))),
         _stack_sigma([record.fit for record in records], mask),
         partial(
             Simulator,

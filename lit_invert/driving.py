@@ -67,6 +67,7 @@ def build_trainer(
     monitor: str,
     resumes: bool = False,
     log_every: int = LOG_EVERY,
+    ends_epochs: bool = False,
 ) -> Trainer:
     """Build Lightning's Trainer from the user's arguments, filling only what the user left open.
 
@@ -79,6 +80,7 @@ def build_trainer(
         monitor: `select` or `loss`.
         resumes: Whether the fit goes on from a checkpoint, whose epochs may have had another length.
         log_every: Iterations from one that is logged to the next.
+        ends_epochs: Whether the solver may finish in the middle of an epoch, and go on in the next with other weights.
 
     Raises:
         ConfigError: If `inversion.max_iters` and `trainer.max_steps` differ, or an iteration would not be one step.
@@ -109,7 +111,7 @@ def build_trainer(
     epoch = given.get("limit_train_batches", DEFAULT_EPOCH)
     is_known = steps > 0 and isinstance(epoch, int) and not given.get("overfit_batches") and not resumes
     defaults = {
-        "max_epochs": math.ceil(steps / epoch) if is_known else -1,
+        "max_epochs": (steps if ends_epochs else math.ceil(steps / epoch)) if is_known else -1,  # for the progress bar
         "limit_train_batches": epoch,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": log_every,

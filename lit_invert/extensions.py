@@ -111,9 +111,15 @@ class Check:
     inverted."""
 
     def ask(self, problem: InversionProblem, site: Site, run: RunInfo) -> Verdict | None:
-        """Ask the question, with as many of the arguments as it takes."""
-        count = len(inspect.signature(self.run).parameters)
-        return self.run(*(problem, site, run)[:count])
+        """Ask the question, with as many of the arguments as it must be given; what has a default keeps it."""
+        return self.run(*(problem, site, run)[: self._count()])
+
+    def _count(self) -> int:
+        parameters = inspect.signature(self.run).parameters.values()
+        if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+            return 3
+        by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return sum(parameter.default is parameter.empty for parameter in by_place)
 
 
 @dataclass(frozen=True)

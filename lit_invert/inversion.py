@@ -161,6 +161,7 @@ def invert_sites(
         monitor,
         resumes=ckpt_path is not None,
         log_every=LOG_EVERY if module.objective is None else 1,
+        ends_epochs=module.objective is not None,
     )
     check_strategy(driver)
     with fitting(settings.cpu_threads):

@@ -22,7 +22,7 @@ from torch import Tensor, distributed, nn
 from .assembly import Record, build_problem, stack_select
 from .choosing import pick_solver
 from .datamodule import InversionData
-from .driving import LOG_EVERY, METRICS, build_trainer, choose_monitor, computing, fitting
+from .driving import METRICS, build_trainer, choose_monitor, computing, fitting
 from .errors import ConfigError
 from .extensions import Solver
 from .inversion import check_strategy
@@ -108,14 +108,23 @@ def invert_jointly(
         select = stack_select(records, problem, settings.target_variable)
         monitor = choose_monitor(settings.early_stopping.monitor, select is not None)
         watch = Watch.of(settings, monitor, clips=False)
-        hooked = [*watch.callbacks, *callbacks]
-        driver = build_trainer(settings, trainer or {}, hooked, logger, checkpoints, monitor, ckpt_path is not None, LOG_EVERY)
+        solver, why = pick_solver(solver, settings, problem)
+        driver = build_trainer(
+            settings,
+            trainer or {},
+            [*watch.callbacks, *callbacks],
+            logger,
+            checkpoints,
+            monitor,
+            resumes=ckpt_path is not None,
+            ends_epochs=solver.build is None,
+        )
         check_strategy(driver)
         if driver.world_size > plan.sites:
             raise ConfigError(
                 f"`trainer.devices`: {driver.world_size} processes for {plan.sites} sites. Use no more than there are sites."
             )
-        found = _fit_shared(problem, plan, settings, solver, select, driver, watch, ckpt_path)
+        found = _fit_shared(problem, plan, settings, solver, why, select, driver, watch, ckpt_path)
         if found is None:
             return None
         fitted, endings = found
@@ -158,7 +167,8 @@ def _fit_shared(
     problem: InversionProblem,
     plan: SharingPlan,
     settings: InversionSettings,
-    solver: Solver | None,
+    solver: Solver,
+    why: str,
     select: tuple[Tensor, Tensor] | None,
     driver: Trainer,
     watch: Watch,
@@ -168,7 +178,6 @@ def _fit_shared(
     start = time.perf_counter()
     own = torch.arange(driver.global_rank, plan.sites, driver.world_size)
     objective = SharedObjective(problem, plan.rows(own), own, settings.clip_raw_params.enabled)
-    solver, why = pick_solver(solver, settings, problem)
     gamma = plan.average(priors_of(problem))
     build = _builder(solver, objective, settings)
     scored = None if select is None else (select[0][own], select[1][own])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -33,10 +34,10 @@ class TermwiseObjective(Protocol):
 
 @runtime_checkable
 class ComparesLosses(Protocol):
-    """A callback that compares losses of several iterations, which a change of weights makes incomparable."""
+    """A callback that compares losses of several iterations, or acts on one, which a change of weights makes void."""
 
     def forget_losses(self) -> None:
-        """Forget the losses so far, and what was best by them."""
+        """Forget the losses so far, and what followed from them."""
         ...
 
 
@@ -89,8 +90,10 @@ class InversionModule(LightningModule):
     def reweight(self, weights: Mapping[str, float]) -> None:
         """Change the weights of loss terms between two iterations.
 
-        A solver that knows the objective forgets what it learnt of the old loss and goes on from where it stands, and callbacks
-        that compare losses forget those so far; the RMSE on the `select` days is the same number before and after.
+        A solver that knows the objective forgets what it learnt of the old loss and goes on from where it stands, unless its time
+        is up, and our callbacks that compare losses forget those so far. The loss of the last iteration is weighed anew for those
+        that look at the end of an epoch. Callbacks of others that watch `loss/total` do not forget, so let them watch
+        `select/rmse`, which is the same number before and after.
 
         Args:
             weights: New weights by the names of the terms; the others keep theirs.
@@ -108,12 +111,17 @@ class InversionModule(LightningModule):
             self.objective.forget()
         solver = self.optimizers(use_pl_optimizer=False)
         if isinstance(solver, BoundedSolver):
-            if solver.finished:  # with the old loss; the Trainer was told to stop
-                self.trainer.should_stop = False
             solver.renew()
+        if self.last_loss is not None:
+            self.last_loss = self._weigh(self.last_loss)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ComparesLosses):
                 callback.forget_losses()
+
+    def _weigh(self, loss: Loss) -> Loss:
+        """Return a loss with the present weights: its terms stay what they are."""
+        weighted = {term.name: term.weight * loss.terms[term.name] for term in self.problem.loss_terms}
+        return replace(loss, total=torch.stack(list(weighted.values())).sum(0), weighted=weighted)
 
     def on_fit_start(self) -> None:
         """Note what callbacks watch, and whether one of them looks inside an epoch: a checkpoint every so many steps."""

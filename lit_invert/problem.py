@@ -118,6 +118,15 @@ class InversionProblem(nn.Module):
         Raises:
             ShapeError: As for a new problem.
         """
+        if surrogate is not None:
+            _check_same_statics(surrogate, self.surrogate)
+        given = mask if observed is None else observed
+        if given is not None and given.shape[1:] != self.mask.shape[1:]:
+            raise ShapeError(
+                f"the variant has observations of shape {tuple(given.shape)}, expected (members, *{tuple(self.mask.shape[1:])})."
+            )
+        if mask is not None and observed is None and bool((mask & ~self.mask).any()):
+            raise ShapeError("the variant's mask has days that are not observed here. Give their observations, too.")
         observed = self.observed if observed is None else observed
         mask = self.mask if mask is None else mask
         observed, mask = torch.broadcast_tensors(observed, mask)
@@ -243,6 +252,15 @@ class InversionProblem(nn.Module):
     def loss_terms(self) -> list[LossTerm]:
         """The terms, in order of their names."""
         return [term for term in self.terms if isinstance(term, LossTerm)]
+
+
+def _check_same_statics(other: FrozenSurrogate, known: FrozenSurrogate) -> None:
+    """Refuse a surrogate of other static parameters, or of another scaling: the space of the problem is that of the old one."""
+    there, here = ([(v.name, v.mean, v.std, v.log) for v in surrogate.spec.statics] for surrogate in (other, known))
+    if there != here:
+        raise ShapeError(
+            "the variant's surrogate has other static parameters, or another scaling of them. Build a problem of its own."
+        )
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from .errors import ConfigError
+from .losses import Evaluation
 from .module import InversionModule
 from .problem import Loss
 from .sharing import SharedObjective, SharingPlan
@@ -55,7 +56,7 @@ class SharedInversionModule(InversionModule):
     ) -> None:
         super().__init__(objective.problem, gamma[None], build_optimizer, lr, target, select, objective)
         self.shared = objective
-        self._scored: tuple[Loss, Tensor, Tensor] | None = None
+        self._scored: tuple[Evaluation, Tensor, Tensor] | None = None
         own = [name for name, _ in (*self.named_parameters(), *self.named_buffers()) if name != "theta"]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, own)
 
@@ -97,16 +98,16 @@ class SharedInversionModule(InversionModule):
 
     @torch.no_grad()
     def _score(self, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Return both scores; all processes must ask for those of a loss that is new."""
-        if self._scored is None or self._scored[0] is not loss:
-            evaluation = loss.evaluation
+        """Return both scores; all processes must ask for those of an evaluation that is new."""
+        evaluation = loss.evaluation
+        if self._scored is None or self._scored[0] is not evaluation:
             days = [(evaluation.observed, evaluation.mask)]
             days += [(self.select_observed, self.select_mask)] if self.has_select else []
             sums = torch.stack([self._sums(evaluation.simulated, *part) for part in days])
             if distributed.is_available() and distributed.is_initialized():
                 distributed.all_reduce(sums)
             scores = (sums[:, 0] / sums[:, 1].clamp_min(1)).sqrt().to(evaluation.simulated)
-            self._scored = loss, scores[:1], scores[-1:]
+            self._scored = evaluation, scores[:1], scores[-1:]
         return self._scored[1:]
 
     def _sums(self, simulated: Tensor, observed: Tensor, mask: Tensor) -> Tensor:

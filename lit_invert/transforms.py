@@ -73,7 +73,9 @@ class Scaler(nn.Module):
 
     def to_line(self, physical: Tensor) -> Tensor:
         """Take the logarithm where the spec says so: equal steps are equal ratios there."""
-        return torch.where(self.log, physical.clamp_min(torch.finfo(physical.dtype).tiny).log(), physical)
+        # the same smallest number in every precision but the shortest, so that zero rain is the same in all
+        tiny = max(torch.finfo(torch.float32).tiny, torch.finfo(physical.dtype).tiny)
+        return torch.where(self.log, physical.clamp_min(tiny).log(), physical)
 
     def from_line(self, value: Tensor) -> Tensor:
         """Undo `to_line`."""

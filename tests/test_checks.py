@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -164,6 +165,10 @@ def test_a_budget_that_is_not_given_cannot_leak(problem, site):
         (lambda problem: problem, ("problem",)),
         (lambda problem, site: (problem, site), (("problem", "site"),)),
         (lambda problem, site, run: (problem, site, run), (("problem", "site", "run"),)),
+        (lambda problem, site, limit=3.0: (problem, site, limit), (("problem", "site", 3.0),)),
+        (lambda problem, *, site="own": (problem, site), (("problem", "own"),)),
+        (lambda *given: given, (("problem", "site", "run"),)),
+        (partial(lambda problem, site, limit: (problem, site, limit), limit=2.0), (("problem", "site", 2.0),)),
     ],
 )
 def test_a_check_is_given_as_many_arguments_as_it_takes(ask, expected):

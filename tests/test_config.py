@@ -165,6 +165,15 @@ class Plugin:
         return [ConfigSection(self.key, SiteSettings)]
 
 
+def test_a_plugins_block_that_nobody_touched_is_not_stored(parse):
+    """A stored config runs where the plugin is no more, unless the user's own words name it."""
+    extended = build_registry([PluginInfo("soil", Plugin())])
+    default = SiteSettings().depth
+    assert "soil" not in parse("", registry=extended).values
+    assert "soil" not in parse(f"soil: {{depth: {default}}}\n", registry=extended).text
+    assert yaml.safe_load(parse("", "--soil.depth", "7.5", registry=extended).text)["soil"] == {"depth": 7.5}
+
+
 def test_a_plugins_section_is_a_block_with_types(parse):
     extended = build_registry([PluginInfo("soil", Plugin())])
     assert parse("soil: {depth: 3}\n", registry=extended).sections == {"soil": SiteSettings(3.0)}

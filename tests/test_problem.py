@@ -274,6 +274,25 @@ def test_a_variant_asks_the_same_of_other_weather_and_another_surrogate():
     torch.testing.assert_close(nep, 100 * problem.simulate(THETA)[..., 1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": torch.ones(1, 3, 2, dtype=torch.bool)}, "days that are not observed here"),
+        ({"observed": torch.zeros(1, 5, 2, dtype=torch.float64)}, r"shape \(1, 5, 2\), expected \(members, \*\(3, 2\)\)"),
+        ({"mask": torch.zeros(2, 5, 2, dtype=torch.bool)}, r"shape \(2, 5, 2\)"),
+    ],
+)
+def test_a_variant_refuses_what_is_no_part_of_the_question(changes, message):
+    with pytest.raises(ShapeError, match=message):
+        line_problem(OBSERVED, MASK).variant(**changes)
+
+
+def test_a_variant_refuses_a_surrogate_of_other_parameters():
+    spec = SurrogateSpec("line", STATICS[::-1], DRIVERS, (Variable("gpp"), Variable("nep")))
+    with pytest.raises(ShapeError, match="other static parameters"):
+        line_problem(OBSERVED, MASK).variant(surrogate=FrozenSurrogate(Line(), spec).double())
+
+
 def test_a_variant_refuses_a_mask_over_days_without_a_value():
     with pytest.raises(ShapeError, match="not finite on days"):
         line_problem(OBSERVED, MASK).variant(observed=torch.full((1, 3, 2), NAN, dtype=torch.float64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -25,6 +26,12 @@ class SaveCheckpoints(ModelCheckpoint):
             save_on_train_epoch_end=metric.startswith("loss/"),
             enable_version_counter=False,
         )
+
+    def forget_losses(self) -> None:
+        """Let the next end of an epoch be the best where the loss is watched."""
+        if self.monitor == "loss/total":
+            self.best_k_models, self.kth_best_model_path, self.kth_value = {}, "", torch.tensor(torch.inf)
+            self.best_model_path, self.best_model_score = "", None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end as well, which need not be the end of an epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -10,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..many import SiteCheck, SitesOutcome
+from ..many.rows import BETWEEN
 from ..many.run import Progress as SitesDone
 from ..many.store import FAILED
 from .tables import add_row, new_table, number
 
-#: Failures that are listed; all of them are in sites.csv.
+#: Failures, and pieces of advice, that are listed; all of them are in sites.csv.
 _SHOWN = 8
 
 
@@ -46,12 +48,20 @@ def show_sites(outcome: SitesOutcome) -> None:
     fitted = outcome.sites[outcome.sites["status"] != FAILED]
     if len(fitted):
         console.print(_changes(fitted))
+    for advice, count in _advice(fitted).most_common(_SHOWN):
+        console.print(f"{advice} ({count} of {len(fitted)} sites)", style="yellow", soft_wrap=True)
     for row in outcome.failed.head(_SHOWN).to_dict("records"):
         console.print(f"{row['site']} failed: {row['message']}", style="red", soft_wrap=True)
     if len(outcome.failed) > _SHOWN:
         console.print(f"... and {len(outcome.failed) - _SHOWN} more, see sites.csv.", style="red")
     console.print(f"{len(fitted)} of {len(outcome.sites)} sites fitted.", style="bold")
     console.print(f"Results: {outcome.folder}", soft_wrap=True)
+
+
+def _advice(fitted: pd.DataFrame) -> Counter[str]:
+    """Count at how many sites each piece of advice was given."""
+    cells = fitted["advice"].fillna("").astype(str)
+    return Counter(advice for cell in cells for advice in cell.split(BETWEEN) if advice)
 
 
 def show_checks(checks: Sequence[SiteCheck]) -> None:

@@ -61,7 +61,8 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
         "trainer.callbacks": callbacks.__all__,
         "logger": loggers.__all__,
     }
-    parsed = _parse(_fit_parser(argv, registry, command), argv, trust, classes)
+    parser = _fit_parser(argv, registry, command)
+    parsed = _parse(parser, argv, trust, classes)
     keys = [f.name for f in fields(FitConfig) if f.name not in _NOT_KEYS]
     config = FitConfig(
         **{key: parsed.built[key] for key in keys},
@@ -70,9 +71,17 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
         trust=trust,
     )
     _check_trainer(config)
-    config.values = parsed.values
-    config.text = config_text(parsed.values, Path(config.logs, config.name, "version_N"))
+    config.values = {key: value for key, value in parsed.values.items() if not _is_untouched(key, value, parser, registry)}
+    config.text = config_text(config.values, Path(config.logs, config.name, "version_N"))
     return config
+
+
+def _is_untouched(key: str, value: Any, parser: ArgumentParser, registry: Registry) -> bool:
+    """Say whether a key is a plugin's block with nothing but defaults: without it a stored config runs where the plugin is not."""
+    if key not in registry.config_sections:
+        return False
+    default: Namespace = parser.get_defaults(skip_validation=True)[key]
+    return bool(default.as_dict() == value)
 
 
 def _fit_parser(argv: Sequence[str], registry: Registry, command: str) -> _Parser:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..catalogue import load_catalogue, load_priors
-from ..errors import LitInvertError
+from ..errors import ConfigError, LitInvertError, PluginError
 from ..extensions import Verdict
 from ..fit import FitConfig, Inputs, read_inputs, read_model, read_site_inputs
 from ..plugins import Registry
@@ -32,7 +32,12 @@ def read_every_site(config: FitConfig, registry: Registry) -> Iterator[Inputs]:
     priors = load_priors(config.data.priors, table)
     registry = remembering(registry)
     for entry in load_catalogue(config.data, registry.data_readers):
-        yield read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+        try:
+            yield read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+        except PluginError:
+            raise
+        except LitInvertError as error:
+            raise ConfigError(f"{config.data.sites}, site {entry.name!r}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from .store import FAILED
 
 _SCORES = ("rmse", "bias", "r", "nse", "kge")
 _RUNS = ("prior", "optimum", "resimulated")
+#: What stands between two pieces of advice in one cell.
+BETWEEN = " | "
 #: Columns of the table of sites, in order.
 SITE_COLUMNS = (
     "site", "status", "message", "latitude", "longitude", "plant_type", "prior", "days", "fit_days", "select_days", "test_days",
     "rmse_prior", "rmse_optimum", "rmse_change_percent", "loss_prior", "loss_optimum", "iterations", "seconds",
-    "parameter_distance", "at_bound",
+    "parameter_distance", "at_bound", "checks_passed", "advice",
 )  # fmt: skip
 
 
@@ -43,6 +45,10 @@ def site_row(entry: SiteEntry, tables: RunTables) -> dict[str, Any]:
         "seconds": result.seconds,
         "parameter_distance": metrics["parameter_distance"]["prior_sd"],
         "at_bound": " ".join(metrics["at_bound"]),
+        "checks_passed": " ".join(check["check"] for check in metrics["checks"] if check["outcome"] == "pass"),
+        "advice": BETWEEN.join(
+            f"{check['check']}: {check['message']}" for check in metrics["checks"] if check["outcome"] != "pass"
+        ),
     }
 
 

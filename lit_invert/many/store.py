@@ -27,7 +27,7 @@ FAILED = "failed"
 _TEXT = {
     "parameters": ("site", "name", "unit", "scale", "at_bound"),
     "metrics": ("site", "flux", "role", "run"),
-    "sites": ("site", "status", "message", "plant_type", "prior", "at_bound"),
+    "sites": ("site", "status", "message", "plant_type", "prior", "at_bound", "checks_passed", "advice"),
 }
 #: Columns of whole numbers and of yes or no; all others hold real numbers.
 _WHOLE = ("n", "days", "fit_days", "select_days", "test_days", "iterations")

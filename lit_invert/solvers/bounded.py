@@ -147,9 +147,12 @@ class BoundedSolver(Optimizer, ABC):
         return loss.to(self._theta.dtype), gradient
 
     def renew(self) -> None:
-        """Go on from here with an objective that has changed: what was learnt of the old one is void, and the finished run on."""
-        memory = self._memory
-        memory["status"][memory["status"] != Status.LEFT] = Status.RUNNING
+        """Go on from here with an objective that has changed: what was learnt of the old one is void, and the finished run on.
+
+        Members that were left, or whose time is up, stay where they are.
+        """
+        memory, status = self._memory, self._memory["status"]
+        status[(status != Status.LEFT) & (status != Status.TIME)] = Status.RUNNING
         memory["small_decreases"].zero_()
         memory["started"] = False
         for name in self._learned:

@@ -30,7 +30,7 @@ def test_a_catalogue_gives_each_of_its_sites(tmp_path):
 def test_a_site_that_cannot_be_read_is_an_error(tmp_path):
     config = write_toy_sites(tmp_path, [120, 120])
     (tmp_path / "tower_001.csv").unlink()
-    with pytest.raises(LitInvertError, match=r"tower_001\.csv"):
+    with pytest.raises(LitInvertError, match=r"sites\.csv, site 's001': .*tower_001\.csv"):
         _read(config)
 
 

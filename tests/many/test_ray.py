@@ -45,7 +45,7 @@ def config_path(tmp_path):
 def run_on_ray(config_path, *overrides, **changes):
     registry = build_registry()
     config = parse_fit(["--config", str(config_path), *ON_RAY, *overrides], registry)
-    return fit_sites(replace(config, checks="skip", **changes), registry)
+    return fit_sites(replace(config, **{"checks": "skip", **changes}), registry)
 
 
 def values(folder, table):
@@ -86,7 +86,7 @@ class LosesItsWorker(LossTerm):
 
 def test_ray_finds_what_this_process_finds(two_workers, config_path):
     here = run_sites(config_path, "--scale.batch_sites", "2")
-    there = run_on_ray(config_path)
+    there = run_on_ray(config_path, checks="required")
     for table, key in (("sites", ["site"]), ("parameters", ["site", "name"]), ("metrics", ["site", "flux", "role", "run"])):
         expected, found = (
             values(folder, table).set_index(key).drop(columns="seconds", errors="ignore") for folder in (here.folder, there.folder)

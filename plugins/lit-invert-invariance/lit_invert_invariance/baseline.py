@@ -63,16 +63,9 @@ def load_baseline(folder: Path, site: str, drivers: tuple[str, ...]) -> Baseline
         ResultsError: If the file is missing or damaged, or does not know the site.
     """
     path = folder / FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        sites, numbers = values["sites"], values["numbers"]
-        known = list(sites)
-    except FileNotFoundError:
-        raise ResultsError(f"{folder}: has no `{FILE}`. {_AGAIN}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultsError(f"{path}: is damaged, expected what a validation writes ({error}). {_AGAIN}") from error
-    if site not in known:
-        raise ResultsError(f"{path}: the validation did not see site {site!r}.{suggest(site, known)}")
+    sites, numbers = _read(path)
+    if site not in sites:
+        raise ResultsError(f"{path}: the validation did not see site {site!r}.{suggest(site, sites)}")
     try:
         forcing = np.array([sites[site]["drivers"][name] for name in drivers], dtype=np.float64).T
         dates = np.datetime64(sites[site]["first"], "D") + np.arange(len(forcing))
@@ -82,3 +75,20 @@ def load_baseline(folder: Path, site: str, drivers: tuple[str, ...]) -> Baseline
     if not is_whole:
         raise ResultsError(f"{path}: is damaged at site {site!r}: expected finite drivers of the same days. {_AGAIN}")
     return Baseline(dates, forcing, numbers)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Return what a file keeps of each site, and the numbers of the validation."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sites, numbers = values["sites"], values["numbers"]
+    except FileNotFoundError:
+        raise ResultsError(f"{path.parent}: has no `{FILE}`. {_AGAIN}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: is damaged, expected what a validation writes ({error}). {_AGAIN}") from error
+    if not isinstance(sites, dict) or not isinstance(numbers, dict):
+        raise ResultsError(f"{path}: is damaged, expected `sites` and `numbers` by name. {_AGAIN}")
+    for name, value in numbers.items():
+        if value is not None and type(value) not in (int, float):
+            raise ResultsError(f"{path}: is damaged, expected `numbers.{name}` to be a number or null, found {value!r}. {_AGAIN}")
+    return sites, numbers

@@ -6,6 +6,7 @@ user's.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -59,13 +60,16 @@ def check_surrogate(arguments: list[str], trust: Trust) -> int:
     seed_everything(config.seed_everything, verbose=False)
     checks = choose_checks(registry.checks, settings_of(describe_run(config, registry)))
     sites = list(read_every_site(config, registry))
-    folder = open_run_folder(Path(config.logs, config.name), FOLDER)
+    folder = open_run_folder(Path(os.path.normpath(config.logs), config.name), FOLDER)
     console = Console(highlight=False, markup=False)
     try:
         with computing(config.inversion.cpu_threads):
             validation = _validate(config, registry, sites, checks, folder, console)
-    except BaseException as error:
-        write_status(folder, "failed", str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        write_status(folder, "interrupted", "The validation was interrupted; nothing of it counts.")
+        raise
+    except Exception as error:
+        write_status(folder, "failed", str(error))
         raise
     passed = validation["decision"]["passed"]
     write_status(folder, "finished", validation["decision"]["sentence"])

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lit_invert import InversionProblem, Site, Verdict
 from lit_invert.observations import LARGEST_FLUX
 
-from .points import edge_points, prior_point, simulate_scaled
+from .points import edge_points, prior_point
+from .simulation import simulate_counted
+from .spread import flux_spread, largest_flux
 
 #: A jump: the last step to a bound changes a flux this many times more than the step before [-],
 JUMP_RATIO = 10.0
@@ -63,24 +64,12 @@ def check_edges(problem: InversionProblem, site: Site) -> Verdict:
 
 def look_at_edges(problem: InversionProblem) -> list[Edge]:
     """Return what the fluxes do at both bounds of every free parameter, lower bounds first."""
-    at_bound, near, inside = (simulate_scaled(problem, edge_points(problem, depth)) for depth in (0.0, _DEPTH, 2 * _DEPTH))
-    spread = flux_spread(simulate_scaled(problem, prior_point(problem)))
-    last, before = (largest(a - b) / spread for a, b in ((at_bound, near), (near, inside)))
+    at_bound, near, inside = (simulate_counted(problem, edge_points(problem, depth)) for depth in (0.0, _DEPTH, 2 * _DEPTH))
+    spread = flux_spread(simulate_counted(problem, prior_point(problem)))
+    last, before = (largest_flux(a - b) / spread for a, b in ((at_bound, near), (near, inside)))
     jumps = ((last > JUMP_SHARE) & (last > JUMP_RATIO * before)).any(-1)
     free = [name for name, fixed in zip(problem.space.table.names, problem.space.fixed.tolist(), strict=True) if not fixed]
     places = [(name, bound) for bound in ("lower", "upper") for name in free]
     left_out = (~torch.isfinite(at_bound)).sum((1, 2))
-    numbers = zip(*(values.tolist() for values in (largest(at_bound).amax(-1), last.amax(-1), jumps, left_out)), strict=True)
+    numbers = zip(*(values.tolist() for values in (largest_flux(at_bound).amax(-1), last.amax(-1), jumps, left_out)), strict=True)
     return [Edge(*place, *values) for place, values in zip(places, numbers, strict=True)]
-
-
-def largest(simulated: Tensor) -> Tensor:
-    """Return the largest magnitude of each flux over the days, (B, V), of (B, T, V) [gC m-2 d-1]; zero without a finite value."""
-    return torch.where(torch.isfinite(simulated), simulated.abs(), 0.0).amax(1)
-
-
-def flux_spread(simulated: Tensor) -> Tensor:
-    r"""Return the standard deviation of each flux over the finite values, (V,), of (B, T, V) [gC m-2 d-1]; never zero."""
-    values = torch.where(torch.isfinite(simulated), simulated, torch.nan).double()
-    spread = (values - values.nanmean((0, 1))).square().nanmean((0, 1)).sqrt()
-    return spread.nan_to_num(0.0).clamp_min(torch.finfo(torch.float32).tiny)

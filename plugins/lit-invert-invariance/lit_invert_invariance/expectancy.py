@@ -24,6 +24,8 @@ from .validator import InvarianceValidator, judge_net_expectancy, net_expectancy
 from .windows import broken_transforms, cut_windows
 
 DAYS_A_YEAR = 365.25
+#: Change of an annual mean that nobody would notice [gC m-2 yr-1].
+SMALL_CHANGE = 0.01
 
 
 def check_expectancy(problem: InversionProblem, site: Site, run: RunInfo) -> Verdict:
@@ -41,7 +43,7 @@ def check_expectancy(problem: InversionProblem, site: Site, run: RunInfo) -> Ver
     for rescaling in held:
         rescaled = rescaling.apply(problem)
         rows.append(_row(rescaling, "optimum", _means(problem, optimum, rescaled, fit_members(rescaled, prior)[0], target)))
-    return _judge([row for row in rows if row], broken, target)
+    return judge([row for row in rows if row], broken, target)
 
 
 def annual_mean(flux: Tensor, days: Tensor) -> float:
@@ -84,7 +86,8 @@ def _row(rescaling: Rescaling, at: str, means: tuple[float, float]) -> dict[str,
     }
 
 
-def _judge(rows: list[dict[str, Any]], broken: set[str], target: str) -> Verdict:
+def judge(rows: list[dict[str, Any]], broken: set[str], target: str) -> Verdict:
+    """Judge the largest change of the rows, but for those of broken transforms."""
     threshold = InvarianceValidator.NETEXPECTANCY_DEGRADATION_THRESHOLD
     details = {"table": rows, "left out": sorted(broken)}
     counted = [row for row in rows if row["transform"] not in broken]
@@ -98,14 +101,16 @@ def _judge(rows: list[dict[str, Any]], broken: set[str], target: str) -> Verdict
         f"the annual mean of {target!r} at the {worst['at']} changes by {value:.2g} % with {worst['transform']!r}, "
         f"from {worst['original [gC m-2 yr-1]']:.4g} to {worst['scaled [gC m-2 yr-1]']:.4g} gC m-2 yr-1"
     )
+    change = abs(worst["original [gC m-2 yr-1]"] - worst["scaled [gC m-2 yr-1]"])
     if outcome == "fail":
+        message += f": a change of {change:.1g} of a mean near zero" if change < SMALL_CHANGE else ""
         message = f"scale invariance violated: {message}"
     return Verdict("net_expectancy", outcome, f"{message}.", value, threshold, details)
 
 
 def _target_of(problem: InversionProblem) -> str:
-    """Return the flux that is fitted; NEP where no misfit says so, or the first one."""
+    """Return NEP where it is simulated, else the flux that is fitted, else the first one."""
     misfit, outputs = find_misfit(problem), problem.surrogate.spec.output_names
-    if misfit is not None:
-        return misfit.target
-    return "nep" if "nep" in outputs else outputs[0]
+    if "nep" in outputs:
+        return "nep"
+    return outputs[0] if misfit is None else misfit.target

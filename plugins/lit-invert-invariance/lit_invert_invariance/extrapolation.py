@@ -15,8 +15,8 @@ from lit_invert import InversionProblem, Site, Variable, Verdict
 from lit_invert.forcing import DRIVERS
 from lit_invert.observations import LARGEST_FLUX
 
-from .edges import largest
-from .points import prior_point, simulate_scaled
+from .simulation import simulate_weathers
+from .spread import largest_flux
 
 #: How far beyond the trained range the weather is moved, as a share of that range [-].
 BEYOND = 0.1
@@ -35,7 +35,7 @@ def check_extrapolation(problem: InversionProblem, site: Site) -> Verdict | None
     if not weathers:
         return None
     simulated = simulate_weathers(problem, torch.cat([problem.forcing, *weathers.values()]))
-    size = largest(simulated).double()
+    size = largest_flux(simulated).double()
     growth = (size[1:] / size[:1].clamp_min(torch.finfo(torch.float32).tiny)).amax(-1)
     left_out = (~torch.isfinite(simulated[1:])).sum((1, 2))
     table = [
@@ -43,11 +43,6 @@ def check_extrapolation(problem: InversionProblem, site: Site) -> Verdict | None
         for name, flux, ratio, count in zip(weathers, size[1:].amax(-1).tolist(), growth.tolist(), left_out.tolist(), strict=True)
     ]
     return _judge(table)
-
-
-def simulate_weathers(problem: InversionProblem, forcing: Tensor) -> Tensor:
-    """Simulate the prior under W weathers (W, T, F): fluxes (W, T, V) [gC m-2 d-1]."""
-    return simulate_scaled(problem.variant(forcing=forcing), prior_point(problem).repeat(len(forcing), 1))
 
 
 def unseen_weathers(forcing: Tensor, drivers: tuple[Variable, ...]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ A member is a row of theta: a window of a record, a start, or both.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,8 +17,8 @@ from lit_invert.solvers import Stopping
 
 from .points import prior_point, prior_points
 
-#: Starts of an estimate.
-STARTS = 8
+#: Starts of an estimate, and how many more where two estimates disagree.
+STARTS, MORE_STARTS = 8, 16
 #: Days of all members that are inverted at once: memory grows with them.
 MEMBER_DAYS = 100_000
 #: Most steps of an inversion.
@@ -32,29 +33,52 @@ def find_misfit(problem: InversionProblem) -> Misfit | None:
     return next((term for term in problem.loss_terms if isinstance(term, Misfit)), None)
 
 
-def draw_starts(problem: InversionProblem, seed: int) -> Tensor:
-    """Return the prior and draws from it in the optimiser's coordinates, enough for two estimates, (2 x STARTS, P)."""
-    scaled = torch.cat([prior_point(problem), prior_points(problem, 2 * STARTS - 1, seed)])
-    return problem.space.to_theta(problem.space.scaler.to_physical(scaled))
+@dataclass(frozen=True)
+class Best:
+    """The best of several inversions of each of B members."""
+
+    theta: Tensor
+    """Estimates, (B, P)."""
+    loss: Tensor
+    """Loss there, (B,)."""
+    start: Tensor
+    """Where each began, (B, P)."""
+
+    def improve(self, members: Tensor, other: Best) -> Best:
+        """Return the better of both for some members, (M,), of which alone the other is."""
+        better = other.loss < self.loss[members]
+        places = members[better]
+        theta, loss, start = self.theta.clone(), self.loss.clone(), self.start.clone()
+        theta[places], loss[places], start[places] = other.theta[better], other.loss[better], other.start[better]
+        return Best(theta, loss, start)
 
 
-def fit_best(problem: InversionProblem, starts: Tensor) -> tuple[Tensor, Tensor]:
+def draw_starts(problem: InversionProblem, seed: int) -> tuple[Tensor, ...]:
+    """Return the starts of two estimates and more for each, in the optimiser's coordinates: the prior, and draws from it.
+
+    Returns:
+        Tensors of (STARTS, P) for the first, whose first start is the prior, and for the second; then of (MORE_STARTS, P) for both.
+    """
+    scaled = torch.cat([prior_point(problem), prior_points(problem, 2 * (STARTS + MORE_STARTS) - 1, seed)])
+    starts = problem.space.to_theta(problem.space.scaler.to_physical(scaled))
+    return torch.split(starts, [STARTS, STARTS, MORE_STARTS, MORE_STARTS])
+
+
+def fit_best(problem: InversionProblem, starts: Tensor, members: Tensor | None = None) -> Best:
     """Invert each member from every start and keep the best.
 
     Args:
-        problem: The problem of B members.
+        problem: The problem.
         starts: (S, P).
-
-    Returns:
-        Estimates, (B, P), and the place of the start of each, (B,).
+        members: Which members of the problem, (B,); all when omitted.
     """
-    members, days = problem.mask.shape[:2]
-    rows, fits = torch.arange(members), []
-    for part in starts.split(max(1, MEMBER_DAYS // (members * days))):
-        fits.append(fit_members(problem, part.repeat_interleave(members, 0), rows.repeat(len(part))))
-    theta, losses = (torch.cat(values).unflatten(0, (len(starts), members)) for values in zip(*fits, strict=True))
-    best = losses.argmin(0)
-    return theta[best, rows], best
+    rows = torch.arange(len(problem.mask)) if members is None else members
+    fits = []
+    for part in starts.split(max(1, MEMBER_DAYS // (len(rows) * problem.mask.shape[1]))):
+        fits.append(fit_members(problem, part.repeat_interleave(len(rows), 0), rows.repeat(len(part))))
+    theta, losses = (torch.cat(values).unflatten(0, (len(starts), len(rows))) for values in zip(*fits, strict=True))
+    best, each = losses.argmin(0), torch.arange(len(rows))
+    return Best(theta[best, each], losses[best, each], starts[best])
 
 
 def fit_members(problem: InversionProblem, theta: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lit_invert import Check, Inputs, RunInfo, Verdict
-from lit_invert.errors import ConfigError, suggest
+from lit_invert.errors import ConfigError, PluginError, suggest
 
 from .settings import InvarianceSettings
 from .store import fingerprint
-from .validator import RETENTION_LOW, InvarianceValidator, judge_retention
+from .validator import RETENTION_HIGH, RETENTION_LOW, InvarianceValidator, judge_retention
 
 #: The five numbers of the specification by the checks that measure them, in the order of the decision flow.
 NUMBERS = {
@@ -56,11 +56,19 @@ def run_checks(sites: Iterable[Inputs], checks: Sequence[Check], run: RunInfo, s
     for inputs in sites:
         for check in checks:
             start = time.perf_counter()
-            verdict = check.ask(inputs.problem, inputs.site, run)
+            verdict = _ask(check, inputs, run)
             if verdict is not None:
                 findings.append(Finding(inputs.site.name, verdict, time.perf_counter() - start))
                 show(findings[-1])
     return findings
+
+
+def _ask(check: Check, inputs: Inputs, run: RunInfo) -> Verdict | None:
+    """Ask a check; a plugin that fails at it fails its own question and no other."""
+    try:
+        return check.ask(inputs.problem, inputs.site, run)
+    except PluginError as error:
+        return Verdict(check.name, "fail", str(error))
 
 
 def choose_checks(checks: Mapping[str, Check], settings: InvarianceSettings) -> list[Check]:
@@ -100,7 +108,7 @@ def conclude(findings: list[Finding], inputs: Inputs, settings: InvarianceSettin
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "surrogate": {"name": spec.name, "sha256": inputs.surrogate.sha256, "fingerprint": fingerprint(inputs.surrogate)},
         "sites": list(dict.fromkeys(finding.site for finding in findings if finding.site)),
-        "decision": decide(findings),
+        "decision": decide(findings, settings.skip),
         "numbers": numbers,
         "literal": InvarianceValidator().validate_all(**numbers),
         "settings": asdict(settings),
@@ -108,8 +116,10 @@ def conclude(findings: list[Finding], inputs: Inputs, settings: InvarianceSettin
     }
 
 
-def decide(findings: list[Finding]) -> dict[str, Any]:
-    """Return whether the surrogate passed, in one word and one sentence, with the checks that failed or advise.
+def decide(findings: list[Finding], skipped: Sequence[str] = ()) -> dict[str, Any]:
+    """Return whether the surrogate passed, whether that confirms anything, and which checks failed, advise or are missing.
+
+    A check of the flow is missing where it was left out or could not measure; one whose question does not arise is not.
 
     Example:
         >>> found = [Finding("", Verdict("nan", "fail", "many"), 0.1), Finding("", Verdict("onnx", "pass", "fine"), 0.1)]
@@ -120,12 +130,27 @@ def decide(findings: list[Finding]) -> dict[str, Any]:
         outcome: list(dict.fromkeys(f.verdict.check for f in findings if f.verdict.outcome == outcome))
         for outcome in ("fail", "advice")
     }
-    missing = [check for check in NUMBERS if check not in {f.verdict.check for f in findings}]
+    pooled = {f.verdict.check for f in findings if not f.site}
+    deciding = [f for f in findings if not f.site or f.verdict.check not in pooled]
+    unknown = {f.verdict.check for f in deciding if _is_unmeasured(f.verdict)}
+    missing = [check for check in NUMBERS if check in unknown.union(skipped)]
     passed = not named["fail"]
     sentence = "Scale invariance confirmed" if passed else f"The design needs another look: {', '.join(named['fail'])} failed"
     if passed and missing:
-        sentence = f"Nothing failed, but scale invariance is not confirmed: {', '.join(missing)} not asked"
-    return {"passed": passed, "sentence": f"{sentence}.", "failed": named["fail"], "advice": named["advice"], "missing": missing}
+        sentence = f"Nothing failed, but scale invariance is not confirmed: {', '.join(missing)} not measured"
+    return {
+        "passed": passed,
+        "confirmed": passed and not missing,
+        "sentence": f"{sentence}.",
+        "failed": named["fail"],
+        "advice": named["advice"],
+        "missing": missing,
+    }
+
+
+def _is_unmeasured(verdict: Verdict) -> bool:
+    """Say whether a check that did not fail could not measure its number, or a part of what it stands for."""
+    return verdict.outcome != "fail" and (verdict.value is None or "unmeasured" in verdict.details)
 
 
 def pool_retention(findings: list[Finding]) -> list[Finding]:
@@ -134,12 +159,19 @@ def pool_retention(findings: list[Finding]) -> list[Finding]:
     if len(parts) < 2:
         return findings
     samples, retained = (sum(part.verdict.details[key] for part in parts) for key in ("samples", "retained"))
-    share = retained / samples if samples else math.nan
+    if not samples:
+        return findings
+    share = retained / samples
     message = f"{retained} of {samples} samples of {len(parts)} sites are retained."
-    pooled = Finding("", Verdict("retention", judge_retention(share), message, share, RETENTION_LOW), 0.0)
-    # a site's own share is of few samples; it is shown, and does not decide
-    quiet = [replace(f, verdict=replace(f.verdict, outcome="pass")) if f in parts else f for f in findings]
-    return [pooled, *quiet]
+    threshold = RETENTION_HIGH if share > RETENTION_HIGH else RETENTION_LOW
+    pooled = Finding("", Verdict("retention", judge_retention(share), message, share, threshold), 0.0)
+    return [pooled, *(_advising(finding) if finding in parts else finding for finding in findings)]
+
+
+def _advising(finding: Finding) -> Finding:
+    """Return a finding that does not decide: a site's own share is of few samples."""
+    verdict = finding.verdict
+    return replace(finding, verdict=replace(verdict, outcome="advice")) if verdict.outcome == "fail" else finding
 
 
 def _worst(findings: list[Finding], check: str) -> float:

@@ -18,16 +18,16 @@ is held against the same differences with a wider tolerance: kernels in float32 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from lit_invert import FrozenSurrogate, InversionProblem, LitInvertError, RunInfo, Site, Verdict
+from lit_invert import InversionProblem, RunInfo, Site, Verdict
 
 from .points import prior_points
 from .settings import settings_of
+from .simulation import in_precision
 
 #: Name of the check; `gradient` is a quicker one that the core asks before every fit.
 NAME = "gradient_soundness"
@@ -35,9 +35,10 @@ NAME = "gradient_soundness"
 AUTOGRAD_TOLERANCE = 1e-5
 #: The same of the tangents that inversions use [-].
 TANGENT_TOLERANCE = 0.05
-#: Days that the fluxes are simulated for; the network is the same on all of them.
-DAYS = 120
-_STEP = 1e-6
+#: Most days after the warm-up that the fluxes are simulated for: every season.
+DAYS = 366
+#: Step of a difference, of a scaled parameter in float64 [-].
+STEP = 1e-6
 _SHOWN = 10
 
 
@@ -45,73 +46,65 @@ def check_gradient(problem: InversionProblem, site: Site, run: RunInfo) -> Verdi
     """Ask whether autograd and the tangents of an inversion agree with central differences in float64.
 
     Failure above 1e-5 of the gradient's norm for autograd and 0.05 for tangents. Advice where the surrogate does not
-    compute in float64, or has no finite gradient because its fluxes are not finite; None where the forcing is a dict of windows.
+    compute in float64, where its gradient is zero at every point, or not finite because its fluxes are not; None where the forcing
+    is a dict of windows.
     """
     if isinstance(problem.forcing, dict):
         return None
     short = _first_days(problem, problem.forcing)
-    double = to_double(problem.surrogate)
-    if double is None:
+    simulate = in_precision(short, torch.float64)
+    if simulate is None:
         return Verdict(NAME, "advice", "the surrogate does not compute in float64, so its gradient was not compared.")
     settings = settings_of(run)
     points = prior_points(short, settings.points, settings.seed)
-    found = [compare(short, double, point, settings.seed + i) for i, point in enumerate(points)]
+    found = [compare(short, simulate, point, settings.seed + i) for i, point in enumerate(points)]
     errors = [error for error in found if error is not None]
     if not errors:
-        return Verdict(NAME, "advice", "no gradient was compared: fluxes that are not finite leave it without a number.")
+        return Verdict(
+            NAME, "advice", "no gradient was compared: at every point it is zero, or fluxes that are not finite spoil it."
+        )
     return _judge(torch.stack(errors).amax(0), problem.space.table.names, len(found) - len(errors))
 
 
-def to_double(surrogate: FrozenSurrogate) -> FrozenSurrogate | None:
-    """Return a copy of the surrogate in float64; None where its network does not compute in it."""
-    spec = surrogate.spec
-    try:
-        double = copy.deepcopy(surrogate).double()
-        static, forcing = (
-            torch.zeros(*shape).double() for shape in ((1, len(spec.statics)), (1, spec.shortest_run, len(spec.drivers)))
-        )
-        with torch.no_grad():
-            simulated = double.network(static, forcing)
-    except (RuntimeError, TypeError, ValueError, LitInvertError):
-        return None  # weights or constants that stay in float32
-    return double if simulated.dtype == torch.float64 else None
-
-
-def compare(problem: InversionProblem, double: FrozenSurrogate, point: Tensor, seed: int) -> Tensor | None:
+def compare(problem: InversionProblem, simulate: Callable[[Tensor], Tensor], point: Tensor, seed: int) -> Tensor | None:
     """Return the errors of autograd and of tangents at one point.
 
     Args:
         problem: Whose simulator pushes the tangents.
-        double: The problem's surrogate in float64.
+        simulate: Its simulation in float64, of scaled parameters (B, P).
         point: Scaled parameters, (P,) [-].
         seed: Of the projection.
 
     Returns:
         Errors (2, P), autograd's first, as shares of the gradient's norm; a slope that is no number counts as an error of one. None
-        where such a slope comes with fluxes that are no numbers either.
+        where such a slope comes with fluxes that are no numbers either, and where every slope is zero.
     """
-    exact, steps = point.double(), _STEP * torch.eye(len(point), dtype=torch.float64)
-    forcing = double.prepare(problem.forcing.double())  # type: ignore[union-attr]
+    exact, steps = point.double(), STEP * torch.eye(len(point), dtype=torch.float64)
     with torch.no_grad():
-        simulated = double(torch.cat([exact + steps, exact - steps]), forcing)
-    is_finite = torch.isfinite(simulated).all(0)
+        simulated = simulate(torch.cat([exact + steps, exact - steps]))
+    is_finite = torch.isfinite(simulated).all(0) | ~problem.days[0, :, None]
+    is_used = is_finite & problem.days[0, :, None]
     weights = torch.randn(is_finite.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     def project(fluxes: Tensor) -> Tensor:
-        return (torch.where(is_finite, fluxes, 0.0) * weights).sum((-2, -1))
+        return (torch.where(is_used, fluxes, 0.0) * weights).sum((-2, -1))
 
     ahead, behind = simulated.chunk(2)
-    differences = project(ahead - behind) / (2 * _STEP)
-    slopes = torch.stack([_autograd(lambda z: project(double(z, forcing)), exact), project(_tangents(problem, point))])
+    differences = project(ahead - behind) / (2 * STEP)
+    slopes = torch.stack([_autograd(lambda z: project(simulate(z)), exact), project(_tangents(problem, point))])
     if not is_finite.all() and not torch.isfinite(slopes).all():
         return None
-    size = torch.maximum(slopes.norm(dim=1, keepdim=True), differences.norm()).clamp_min(torch.finfo(torch.float64).tiny)
+    size = torch.maximum(slopes.norm(dim=1, keepdim=True), differences.norm())
+    if not size.any():
+        return None
+    size = size.clamp_min(torch.finfo(torch.float64).tiny)
     return ((slopes - differences).abs() / size).nan_to_num(1.0, 1.0)
 
 
 def _first_days(problem: InversionProblem, forcing: Tensor) -> InversionProblem:
     """Return the problem of the first days, whose simulator knows no other day."""
-    days = min(forcing.shape[1], max(DAYS, problem.surrogate.spec.shortest_run))
+    warmup = int(problem.days[0].int().argmax())
+    days = min(forcing.shape[1], max(warmup + DAYS, problem.surrogate.spec.shortest_run))
     return problem.first(days).variant(forcing=forcing[:, :days])
 
 

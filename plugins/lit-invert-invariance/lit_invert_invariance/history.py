@@ -1,14 +1,18 @@
 """What monitoring has found so far: one row a look, in a table that only grows.
 
-The table is written whole or not at all. One that is damaged, or has other columns, is left as it is: nobody can make it again.
+The table is written whole or not at all, by one process at a time: looks at the same moment wait for each other, so that none
+loses the row of another. One that is damaged, or has other columns, is left as it is: nobody can make it again.
 """
 
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -16,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lit_invert.atomic import write_text
 from lit_invert.errors import ResultsError
 
-FILE = "history.csv"
+FILE, LOCK = "history.csv", ".history.csv.lock"
 
 
 def append_row(folder: Path, row: Mapping[str, str | int | float]) -> int:
@@ -34,9 +38,18 @@ def append_row(folder: Path, row: Mapping[str, str | int | float]) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, columns = folder / FILE, list(row)
-    before = _read(path, columns) if path.exists() else _line(columns)
-    write_text(path, before + _line([_cell(value) for value in row.values()]))
+    with _locked(folder / LOCK):
+        before = _read(path, columns) if path.exists() else _line(columns)
+        write_text(path, before + _line([_cell(value) for value in row.values()]))
     return before.count("\n") - 1
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out; the table itself cannot be the lock, since writing it puts another file in its place."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read(path: Path, columns: list[str]) -> str:
@@ -47,9 +60,10 @@ def _read(path: Path, columns: list[str]) -> str:
         rows = list(csv.reader(io.StringIO(text), strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise ResultsError(f"{path}: is damaged, expected a table ({error}). {aside}") from error
-    if not rows or rows[0] != columns:
-        found = ", ".join(rows[0] if rows else []) or "nothing"
-        raise ResultsError(f"{path}: expected columns {', '.join(columns)[:80]}..., found {found[:80]}. {aside}")
+    header = rows[0] if rows else []
+    for place, (expected, found) in enumerate(zip_longest(map(repr, columns), map(repr, header), fillvalue="none"), 1):
+        if found != expected:
+            raise ResultsError(f"{path}: expected as column {place} {expected}, found {found}. {aside}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
             raise ResultsError(f"{path}: is damaged in row {number}: expected {len(columns)} cells, found {len(row)}. {aside}")

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lit_invert import InversionProblem, Site, Verdict
 
-from .edges import flux_spread
-from .points import prior_point, simulate_scaled
+from .points import prior_point
+from .simulation import simulate_scaled
+from .spread import flux_spread
 
 #: Largest change of a flux that a shorter record may bring, as a share of its spread: rounding in float32 [-].
 CAUSALITY_TOLERANCE = 1e-3

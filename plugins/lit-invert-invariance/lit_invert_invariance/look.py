@@ -11,19 +11,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lit_invert import InversionProblem, RunInfo, Site
 
 from .baseline import Baseline
-from .ranks import FEWEST_DAYS, deciles, observed_flux, spearman
+from .ranking import Series, decile_rank
+from .ranks import FEWEST_DAYS, observed_flux
 from .retention import prediction_retention
 from .settings import settings_of
 from .validator import RETENTION_LOW, InvarianceValidator, judge_nan, judge_retention, judge_spearman
 from .weather_drift import DriverDrift, weather_drift
 
-#: What a history keeps of each driver's drift.
-_KEPT = ("psi", "ks", "shift", "outside")
+#: What a history keeps of each driver's drift: all that an alert is judged by.
+_KEPT = ("psi", "psi_limit", "ks", "ks_chance", "shift", "shift_limit", "distance", "outside")
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def scores(found: Look) -> dict[str, str | int | float]:
     return {**own, "alerts": len(found.alerts), **drifts}
 
 
-def _rank(simulated: NDArray[np.float64], problem: InversionProblem) -> float:
+def _rank(simulated: Series, problem: InversionProblem) -> float:
     """Return the rank correlation of the flux with most observed days; NaN where these are too few."""
     flux = observed_flux(problem)
     days = problem.mask[0, :, flux].numpy() & np.isfinite(simulated[:, flux])
     if days.sum() < FEWEST_DAYS:
         return math.nan
-    rows = deciles(simulated[days, flux], problem.observed[0, :, flux].double().numpy()[days])
-    return spearman([row["decile"] for row in rows], [row["observed"] for row in rows])
+    rho, _ = decile_rank(simulated[days, flux], problem.observed[0, :, flux].double().numpy()[days])
+    return rho

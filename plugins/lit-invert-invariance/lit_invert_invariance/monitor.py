@@ -9,12 +9,14 @@ first day, so fluxes want a file that begins where a fit's would; drifts want no
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lit_invert import InversionProblem, Site, load_plugins, parse_fit
 from lit_invert.cli import OneLineParser
@@ -23,11 +25,13 @@ from lit_invert.fit import describe_run
 from lit_invert.trust import Trust
 
 from .baseline import Baseline, load_baseline
+from .drift import CHANCE
 from .history import append_row, show_row
 from .look import Look, look, scores
 from .new_data import choose_site, read_new_data
 from .optimum import latest_parameters
 from .store import fingerprint, latest_validation
+from .weather_drift import LARGEST_OUTSIDE, LEAST_DISTANCE, DriverDrift
 
 QUIET, ALERTED = 0, 3
 _COMMAND = "lit-invert monitor"
@@ -59,12 +63,12 @@ def monitor(arguments: list[str], trust: Trust) -> int:
     found = look(new.problem, new.site, theta, baseline, run)
     folder = run.runs / "monitor"
     origin = {"data": str(given.data), "parameters": parameters, "validation": validation.name}
+    table, lines = _table(found.drifts), list(_lines(found, baseline, new.unobserved))
     show_row(folder, scores(found), append_row(folder, {**_when(new.site), **origin, **scores(found)}))
     console = Console(highlight=False, markup=False)
-    _show(found, baseline, console)
-    if new.unobserved:
-        console.print(f"spearman is not measured, there are no observations: {new.unobserved}", soft_wrap=True)
-    console.print(f"Simulated with: {parameters}. History: {folder}", soft_wrap=True)
+    console.print(table)
+    for line in (*lines, f"Simulated with: {parameters}. History: {folder}"):
+        console.print(line, soft_wrap=True)
     return ALERTED if found.alerts else QUIET
 
 
@@ -76,10 +80,16 @@ def _when(site: Site) -> dict[str, str | int | float]:
 
 
 def _parser() -> OneLineParser:
-    summary = "Score new data of a validated surrogate. Every key of a fit's config may follow, too."
-    parser = OneLineParser(prog=_COMMAND, description=summary, allow_abbrev=False)
-    parser.add_argument("--data", type=Path, required=True, help="file of new days, with the columns that the config names")
-    parser.add_argument("--site", help="whose days these are, where the config names several sites")
+    parser = OneLineParser(
+        prog=_COMMAND,
+        usage=f"{_COMMAND} --config FILE --data FILE [--site NAME] [--KEY VALUE ...]",
+        description="Score new data of a validated surrogate. The config is that of the validation.",
+        epilog="The keys of the config are those of `lit-invert check-surrogate --help`.",
+        allow_abbrev=False,
+    )
+    what = "file of new days, with the columns that the config names"
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help=what)
+    parser.add_argument("--site", metavar="NAME", help="whose days these are, where the config names several sites")
     return parser
 
 
@@ -93,33 +103,45 @@ def _validation(runs: Path, problem: InversionProblem) -> Path:
     return folder
 
 
-def _show(found: Look, baseline: Baseline, console: Console) -> None:
-    """Print the drift of every driver, the numbers beside those of the validation, and every alert."""
-    table = Table(title="Drift of the drivers", title_justify="left", title_style="bold")
-    table.add_column("driver", no_wrap=True)
-    for column in ("PSI", "limit", "KS", "chance", "shift", "limit", "outside"):
-        table.add_column(column, justify="right")
-    for drift in found.drifts:
-        cells = (drift.psi, drift.psi_limit, drift.ks, drift.ks_chance, drift.shift, drift.shift_limit)
-        table.add_row(drift.driver, *(_number(cell, 2) for cell in cells), f"{drift.outside:.1%}")
-    console.print(table)
-    for key, value in _compared(found, baseline.numbers).items():
-        console.print(f"{key}: {value}")
-    for advice in found.advice:
-        console.print(f"advice: {advice}", style="yellow", soft_wrap=True)
-    for alert in found.alerts:
-        console.print(f"alert: {alert}", style="red", soft_wrap=True)
+def _table(drifts: Sequence[DriverDrift]) -> Table:
+    """Return every number that an alert is judged by, in 80 columns."""
+    rule = (
+        f"Alert: PSI or shift beyond its limit, or chance below {CHANCE}, where the distance is above {LEAST_DISTANCE}, too; "
+        f"or outside above {LARGEST_OUTSIDE:.0%}."
+    )
+    table = Table(title="Drift of the drivers", title_justify="left", title_style="bold", caption=rule, caption_justify="left")
+    table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
+    table.add_column("driver", overflow="fold")
+    for column in ("PSI", "limit", "KS", "chance", "shift", "limit", "distance", "outside"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for drift in drifts:
+        ranks = (drift.psi, drift.psi_limit, drift.ks)
+        anomalies = (drift.shift, drift.shift_limit, drift.distance)
+        cells = [
+            *(_number(value, ".3f") for value in ranks),
+            _number(drift.ks_chance, ".2g"),
+            *(_number(value, ".3f") for value in anomalies),
+        ]
+        table.add_row(drift.driver, *cells, f"{drift.outside:.1%}")
+    return table
 
 
-def _compared(found: Look, before: Mapping[str, float | None]) -> dict[str, str]:
-    """Return each number, and the one at the validation behind it, whose retention was of estimates, too."""
+def _lines(found: Look, baseline: Baseline, unobserved: str) -> Iterator[Text]:
+    """Yield the numbers beside those of the validation, whose retention was of estimates, too, and every advice and alert."""
     numbers = {
         "retention of predictions": (found.retention, "retention"),
         "spearman": (found.spearman, "spearman_rho"),
         "nan ratio": (found.nan_ratio, "nan_ratio"),
     }
-    return {what: f"{_number(now)} (at the validation {_number(before.get(key))})" for what, (now, key) in numbers.items()}
+    for what, (now, key) in numbers.items():
+        yield Text(f"{what}: {_number(now)} (at the validation {_number(baseline.numbers.get(key))})")
+    for advice in found.advice:
+        yield Text(f"advice: {advice}", "yellow")
+    for alert in found.alerts:
+        yield Text(f"alert: {alert}", "red")
+    if unobserved:
+        yield Text(f"spearman is not measured, there are no observations: {unobserved}")
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+def _number(value: float | None, form: str = ".3g") -> str:
+    return "-" if value is None or math.isnan(value) else format(value, form)

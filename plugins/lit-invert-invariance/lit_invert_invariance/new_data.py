@@ -77,6 +77,9 @@ def read_new_data(config: FitConfig, registry: Registry, entry: SiteEntry, path:
     Raises:
         LitInvertError: If surrogate, parameters or weather cannot be read.
     """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise ObservationError(f"`--data`: {path}: {found}. Expected a file of new days, one row a day.")
     surrogate, table = read_model(config, registry)
     prior = load_priors(config.data.priors, table).of(entry)
     settings = replace(entry.data, path=str(path), drivers_path=None, years="")

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lit_invert import FrozenSurrogate, InversionProblem, RunInfo, Site, Verdict
+from lit_invert import FrozenSurrogate, InversionProblem, LitInvertError, RunInfo, Site, Verdict
 from lit_invert.errors import SurrogateError
-from lit_invert.surrogates.base import file_hash
+from lit_invert.surrogates.base import Forcing, file_hash
 from lit_invert.surrogates.onnx.network import OnnxNetwork
 from lit_invert.surrogates.windows import WindowedNetwork
 
@@ -55,11 +55,11 @@ def check_onnx(problem: InversionProblem, site: Site, run: RunInfo) -> Verdict |
     try:
         with torch.no_grad(), _folder(run) as folder:
             prepared = surrogate.prepare(problem.forcing)
-            exported = FrozenSurrogate(_runtime(surrogate, folder), surrogate.spec).to(scaled)
-            pair = surrogate(scaled, prepared), exported(scaled, prepared)
+            original = surrogate(scaled, prepared)
+            exported = _simulate_exported(surrogate, folder, scaled, prepared)
     except SurrogateError as error:
         return Verdict("onnx", "fail", str(error), threshold=InvarianceValidator.ONNX_DEGRADATION_THRESHOLD)
-    return _judge(*pair, problem.days, surrogate.spec.output_names)
+    return _judge(original, exported, problem.days, surrogate.spec.output_names)
 
 
 def export_surrogate(surrogate: FrozenSurrogate, folder: Path) -> Path:
@@ -131,6 +131,18 @@ def _judge(original: Tensor, exported: Tensor, days: Tensor, outputs: tuple[str,
     return Verdict("onnx", outcome, f"{message}.", value, threshold, {"table": rows, "lost": lost})
 
 
+def _simulate_exported(surrogate: FrozenSurrogate, folder: Path, scaled: Tensor, prepared: Forcing) -> Tensor:
+    """Simulate with the export; one that is tied to the batch or the days of its trace is an error of the surrogate's."""
+    exported = FrozenSurrogate(_runtime(surrogate, folder), surrogate.spec).to(scaled)
+    try:
+        simulated: Tensor = exported(scaled, prepared)
+    except SurrogateError:
+        raise
+    except (LitInvertError, RuntimeError) as error:
+        raise SurrogateError(f"the export runs only for as many members or days as were traced ({first_line(error)}).") from error
+    return simulated
+
+
 def _missing(values: Tensor) -> float:
     return 1.0 - torch.isfinite(values).double().mean().item()
 
@@ -154,7 +166,8 @@ def _example(surrogate: FrozenSurrogate) -> dict[str, Tensor]:
     """Return what the network takes for a few average members and days, by the names that the ONNX loader knows."""
     spec, like = surrogate.spec, surrogate.static_scaler.mean
     static = like.new_zeros(_MEMBERS, len(spec.statics))
-    days = spec.fixed_length or (_DAYS if spec.windows is None else spec.windows.days)
+    days = spec.fixed_length or max(_DAYS, spec.warmup_days + 1)
+    days = days if spec.windows is None else spec.windows.days
     weather = surrogate.forcing_scaler.to_physical(like.new_zeros(_MEMBERS, days, len(spec.drivers)))
     example = {"static": static if spec.static_scaled else surrogate.static_scaler.to_physical(static)}
     forcing = surrogate.prepare(weather)

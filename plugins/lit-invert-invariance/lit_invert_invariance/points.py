@@ -77,13 +77,6 @@ def edge_points(problem: InversionProblem, depth: float) -> Tensor:
     return _inside(problem, torch.cat(points))
 
 
-def simulate_scaled(problem: InversionProblem, scaled: Tensor) -> Tensor:
-    """Simulate at scaled parameters (B, P), without gradients: fluxes (B, T, V) [gC m-2 d-1]."""
-    with torch.no_grad():
-        simulated: Tensor = problem.simulator(scaled)
-    return simulated
-
-
 def _sides(problem: InversionProblem) -> tuple[Tensor, Tensor]:
     """Return the scaled ends of the box at the prior, (1, P) each."""
     space, prior = problem.space, prior_point(problem)

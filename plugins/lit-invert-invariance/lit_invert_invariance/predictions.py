@@ -6,7 +6,6 @@ deviations of the flux over the record. Another mask leaves every simulated valu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -14,15 +13,18 @@ from torch import Tensor
 
 from lit_invert import InversionProblem
 
-from .points import prior_point, prior_points, simulate_scaled
+from .points import prior_point, prior_points
 from .settings import InvarianceSettings
+from .simulation import in_precision, simulate_scaled
+from .spread import flux_spread
 from .units import rescalings_of
-from .windows import Trial, spread_of, window_changes
+from .windows import Trial, window_changes
 
 #: Name of the trial of the other precision.
 PRECISION = "float32 against float64"
 
 
+@torch.no_grad()
 def try_predictions(problem: InversionProblem, windows: Sequence[slice], settings: InvarianceSettings) -> list[Trial]:
     """Try every transform that a prediction should not notice.
 
@@ -36,7 +38,7 @@ def try_predictions(problem: InversionProblem, windows: Sequence[slice], setting
     """
     points = torch.cat([prior_point(problem), prior_points(problem, settings.points, settings.seed)])
     simulated = simulate_scaled(problem, points)
-    residuals, spread = simulated - problem.observed, spread_of(simulated, problem.days[0])
+    residuals, spread = simulated - problem.observed, flux_spread(simulated[:, problem.days[0]])
 
     def trial(name: str, others: Tensor) -> Trial:
         return Trial(name, "prediction", window_changes(residuals, others, spread, windows), settings.prediction_tolerance)
@@ -45,27 +47,6 @@ def try_predictions(problem: InversionProblem, windows: Sequence[slice], setting
     for rescaling in rescalings_of(problem):
         rescaled = rescaling.apply(problem)
         trials.append(trial(rescaling.name, simulate_scaled(rescaled, points) - rescaled.observed))
-    precise = simulate_in_other_precision(problem, points)
-    return trials if precise is None else [*trials, trial(PRECISION, precise - problem.observed)]
-
-
-@torch.no_grad()
-def simulate_in_other_precision(problem: InversionProblem, points: Tensor) -> Tensor | None:
-    """Simulate with a copy of the surrogate in float64, or in float32 where it is in float64 already.
-
-    Args:
-        problem: The problem.
-        points: Scaled parameters, (B, P) [-].
-
-    Returns:
-        Fluxes, (B, T, V) [gC m-2 d-1]; None where the network was recorded for one precision.
-    """
     other = torch.float32 if points.dtype == torch.float64 else torch.float64
-    forcing = problem.forcing
-    try:
-        surrogate = copy.deepcopy(problem.surrogate).to(other)
-        cast = {name: part.to(other) for name, part in forcing.items()} if isinstance(forcing, dict) else forcing.to(other)
-        simulated: Tensor = surrogate(points.to(other), surrogate.prepare(cast))
-    except (RuntimeError, TypeError, NotImplementedError):
-        return None
-    return simulated
+    simulate = in_precision(problem, other)
+    return trials if simulate is None else [*trials, trial(PRECISION, simulate(points.to(other)) - problem.observed)]

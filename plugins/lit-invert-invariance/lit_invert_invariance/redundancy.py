@@ -11,17 +11,14 @@ import itertools
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
 from lit_invert import InversionProblem, Site, Verdict
 
-from .edges import flux_spread
-from .extrapolation import simulate_weathers
+from .ranking import Series, ranks
+from .simulation import simulate_weathers
+from .spread import flux_spread
 from .validator import REDUNDANCY_THRESHOLD, judge_redundancy
-
-Series = NDArray[np.float64]
 
 
 def check_redundancy(problem: InversionProblem, site: Site) -> Verdict | None:
@@ -32,7 +29,7 @@ def check_redundancy(problem: InversionProblem, site: Site) -> Verdict | None:
     if isinstance(problem.forcing, dict):
         return None
     names = [driver.name for driver in problem.surrogate.spec.drivers]
-    matrix = rank_correlations(problem.forcing[0].double().numpy())
+    matrix = rank_correlations(problem.forcing[0, problem.days[0]].double().numpy())
     pairs = [(i, j, matrix[i, j].item()) for i, j in itertools.combinations(range(len(names)), 2)]
     redundant = [(i, j, rho) for i, j, rho in pairs if judge_redundancy(rho) == "advice"]
     value = max((abs(rho) for _, _, rho in pairs), default=0.0)
@@ -52,10 +49,10 @@ def check_redundancy(problem: InversionProblem, site: Site) -> Verdict | None:
 
 def rank_correlations(values: Series) -> Series:
     """Return the rank correlation of each two columns of (T, F), an (F, F)-dim array; zero with a column that does not vary."""
-    ranks = rankdata(values, axis=0) - (len(values) + 1) / 2
-    length = np.sqrt(np.square(ranks).sum(0))
-    ranks = ranks / np.where(length > 0, length, 1.0)
-    return np.asarray((ranks.T @ ranks).clip(-1.0, 1.0))
+    centred = np.stack([ranks(column) for column in values.T], axis=1) - (len(values) + 1) / 2
+    length = np.sqrt(np.square(centred).sum(0))
+    directions = centred / np.where(length > 0, length, 1.0)
+    return np.asarray((directions.T @ directions).clip(-1.0, 1.0))
 
 
 def driver_influence(problem: InversionProblem, forcing: Tensor) -> list[float]:

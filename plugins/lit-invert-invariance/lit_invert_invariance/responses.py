@@ -8,7 +8,8 @@ Only what holds at once is sure. Over a season more light also means drier soil 
 months, the process model itself does that. So a driver is moved on five days in every twenty, in steps over a plausible range and
 inside the trained one, and each of those windows is judged by its own mean flux. A violation is a change between neighbouring
 steps that has the wrong sign and is larger than a hundredth of the flux; windows where the flux is below a tenth of its peak are
-left out. So counted, the process model that comes with lit-invert has no violation. Values that are not finite are left out.
+left out. So counted, the process model that comes with lit-invert has no violation. Values that are not finite are left out, and so
+are days of the warm-up.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from torch import Tensor
 
 from lit_invert import InversionProblem, RunInfo, Site, Variable, Verdict
 
-from .points import prior_points, simulate_scaled
+from .points import prior_points
 from .settings import settings_of
+from .simulation import simulate_counted, simulate_scaled
 
 #: Share of the windows with a violation above which a response is not the known one [-].
 VIOLATION_LIMIT = 0.05
@@ -87,7 +89,7 @@ def check_monotone(problem: InversionProblem, site: Site, run: RunInfo) -> Verdi
         return None
     settings = settings_of(run)
     points = prior_points(problem, settings.points, settings.seed)
-    names, simulated = problem.surrogate.spec.output_names, simulate_scaled(problem, points)
+    names, simulated = problem.surrogate.spec.output_names, simulate_counted(problem, points)
     signs = [sign for sign in SIGNS if {sign.flux, sign.less} - {None} <= set(names)]
     shares = {sign.name: sign_violations(simulated, names, sign) for sign in signs}
     for response in RESPONSES:
@@ -134,7 +136,8 @@ def response_violations(problem: InversionProblem, points: Tensor, levels: Tenso
     """
     weathers = problem.variant(forcing=levels.repeat_interleave(len(points), 0))
     simulated = simulate_scaled(weathers, points.repeat(len(levels), 1)).unflatten(0, (len(levels), len(points)))
-    means = window_means(simulated[..., problem.surrogate.spec.output_names.index(flux)].double())
+    fluxes = simulated[..., problem.surrogate.spec.output_names.index(flux)].double()
+    means = window_means(torch.where(problem.days, fluxes, torch.nan))
     size = means.mean(0).abs()
     is_used = size > LEAST_FLUX * size.amax(-1, keepdim=True)
     falls = means.diff(dim=0) < -TOLERANCE * size

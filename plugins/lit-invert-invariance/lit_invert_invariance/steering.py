@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -33,7 +34,8 @@ class SteerLambda(Callback):
     it had. Members of one batch share the weight. A fit without the term is left alone.
 
     Losses of two weights cannot be compared, so the best iterate should be chosen by the `select` days, whose RMSE knows no weight;
-    it need not be one of the last, at whose retention the weight has come to rest.
+    it need not be one of the last, at whose retention the weight has come to rest. With `trainer.precision: bf16-true` rounding
+    moves the drivers further than instruments do: retention is zero, and the weight rises to its limit.
 
     Args:
         settings: The block `invariance` of the config.
@@ -47,7 +49,10 @@ class SteerLambda(Callback):
         self._step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the first weight, or the one that a checkpoint had."""
+        """Set the first weight, or the one that a checkpoint had, whose losses are of that weight already."""
+        term = find_term(pl_module)
+        if term is not None and self._step:
+            term.weight = self.steering.current_lambda
         self._set_weight(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,7 +61,7 @@ class SteerLambda(Callback):
         if term is None or trainer.global_step == self._step:  # a resumed fit ends the epoch of its checkpoint once more
             return
         self._step = trainer.global_step
-        self.retention = measure(pl_module, term, self.settings)
+        self.retention = _sum_over_processes(measure(pl_module, term, self.settings), trainer)
         if not self.retention.samples:
             return  # nothing is finite, or no window is long enough: nothing to steer by
         scalars = {"invariance/lambda": term.weight, "invariance/retention": self.retention.share}
@@ -78,7 +83,13 @@ class SteerLambda(Callback):
         term, weight = find_term(module), self.steering.current_lambda
         if term is not None and term.weight != weight:
             assert isinstance(module, InversionModule)
-            module.reweight({Invariance.name: weight})
+            module.reweight({term.name: weight})
+
+
+def _sum_over_processes(own: Retention, trainer: Trainer) -> Retention:
+    """Return the retention of the sites of all processes, of which all must make the same weight."""
+    counts = torch.tensor([own.passed, own.samples, own.left_out], device=trainer.strategy.root_device)
+    return Retention(*trainer.strategy.reduce(counts, reduce_op="sum").tolist())
 
 
 def find_term(module: LightningModule) -> Invariance | None:

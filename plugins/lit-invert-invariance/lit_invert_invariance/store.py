@@ -18,6 +18,16 @@ from lit_invert.errors import ResultsError
 from lit_invert.results import to_json
 
 FOLDER, FILE = "validation", "validation.json"
+#: What later runs read of a validation, and of which keys they read what.
+_KEYS: Mapping[str, set[str]] = {
+    "created": set(),
+    "surrogate": {"fingerprint"},
+    "decision": {"confirmed", "sentence"},
+    "numbers": {"retention"},
+    "literal": set(),
+    "settings": set(),
+    "verdicts": set(),
+}
 
 
 def fingerprint(surrogate: FrozenSurrogate) -> str:
@@ -44,9 +54,13 @@ def read_validation(folder: Path) -> dict[str, Any]:
         raise ResultsError(f"{folder}: has no `{FILE}`. Run `lit-invert check-surrogate` again.") from None
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: is damaged, expected JSON ({error}). Run `lit-invert check-surrogate` again.") from error
-    if not isinstance(values, dict) or not {"surrogate", "decision", "numbers", "verdicts"} <= values.keys():
+    if not isinstance(values, dict) or not all(key in values and _KEYS[key] <= _keys_of(values[key]) for key in _KEYS):
         raise ResultsError(f"{path}: is damaged, it is not what a validation writes. Run `lit-invert check-surrogate` again.")
     return values
+
+
+def _keys_of(value: object) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
 
 
 def latest_validation(runs: Path | None, wanted: str | None = None) -> Path | None:

@@ -104,10 +104,22 @@ class Rescaling:
 
 
 def rescalings_of(problem: InversionProblem) -> list[Rescaling]:
-    """Return every change of unit that a problem can be told; those of drivers need forcing that is one tensor."""
-    spec = problem.surrogate.spec
+    """Return every change of unit that a problem can be told; those of drivers need forcing that is one tensor.
+
+    Drivers of :func:`logs_of_zero` keep their units.
+    """
+    left_out, spec = logs_of_zero(problem), problem.surrogate.spec
+    spec = replace(spec, drivers=tuple(v for v in spec.drivers if v.name not in left_out))
     drivers = [] if isinstance(problem.forcing, dict) else [*unit_rescalings(spec), *factor_rescalings(spec)]
     return [*drivers, *flux_rescalings()]
+
+
+def logs_of_zero(problem: InversionProblem) -> list[str]:
+    """Return the drivers, such as rain, that are taken by the logarithm and are zero on some day: no factor moves that zero."""
+    if isinstance(problem.forcing, dict):
+        return []
+    drivers = problem.surrogate.spec.drivers
+    return [v.name for i, v in enumerate(drivers) if v.log and bool((problem.forcing[..., i] <= 0).any())]
 
 
 def unit_rescalings(spec: SurrogateSpec) -> list[Rescaling]:

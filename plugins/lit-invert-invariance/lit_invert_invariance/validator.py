@@ -113,8 +113,9 @@ def net_expectancy_change(original: float, scaled: float) -> float:
 
     Example:
         >>> net_expectancy_change(-2.0, -2.1), net_expectancy_change(0.0, 0.0)
-        (5.0..., 100.0)
+        (5.0, 100.0)
     """
     if original == 0:
         return 100.0
-    return abs((scaled - original) / original) * 100 if math.isfinite(scaled) else math.inf
+    # to nine digits: a change of 5 % in decimals is a little less in binary
+    return round(abs((scaled - original) / original) * 100, 9) if math.isfinite(scaled) else math.inf

@@ -63,12 +63,13 @@ class DriverDrift:
         is_moved = self.psi > self.psi_limit or self.ks_chance < CHANCE or abs(self.shift) > self.shift_limit
         if is_moved and self.distance > LEAST_DISTANCE:
             found.append(
-                f"{self.driver} has drifted from its season in the baseline: PSI {self.psi:.2f} (limit {self.psi_limit:.2f}), "
-                f"KS {self.ks:.2f} (chance {self.ks_chance:.1g}), mean shift {self.shift:+.2f} sd of the training "
-                f"(limit {self.shift_limit:.2f})."
+                f"{self.driver} has drifted from its season in the baseline: PSI {self.psi:.3f} (limit {self.psi_limit:.3f}), "
+                f"KS {self.ks:.3f} (chance {self.ks_chance:.2g}), mean shift {self.shift:+.3f} sd of the training "
+                f"(limit {self.shift_limit:.3f}), and its anomalies are {self.distance:.3f} sd apart (limit {LEAST_DISTANCE})."
             )
         if self.outside > LARGEST_OUTSIDE:
-            found.append(f"{self.driver} is outside the range of the training on {self.outside:.1%} of the days.")
+            days = f"{self.outside:.1%} of the days (limit {LARGEST_OUTSIDE:.0%})"
+            found.append(f"{self.driver} is outside the range of the training on {days}.")
         return found
 
 

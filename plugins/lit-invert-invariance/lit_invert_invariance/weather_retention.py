@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_invert import Evaluation
 
 from .perturbation import flux_scale, simulate_perturbed
+from .windows import mask_windows
 
 
 @dataclass(frozen=True)
@@ -70,37 +71,13 @@ def measure_changes(evaluation: Evaluation, factors: Tensor, window_days: int, d
         One number a sample, (N,), as a share of the flux's spread over the record at the prior [-]; NaN where a flux is not finite.
     """
     change = (simulate_perturbed(evaluation, factors) - evaluation.simulated) / flux_scale(evaluation)[:, None]
-    windows = cut_windows(evaluation.days, window_days, days).expand(len(evaluation.scaled), -1, -1).to(change)
+    windows = mask_windows(evaluation.days, window_days)
+    if days is not None:
+        windows = windows & (windows & days[..., None]).any(1, keepdim=True)
+    windows = windows.expand(len(evaluation.scaled), -1, -1).to(change)
     is_finite = change.isfinite().all(-1)
     square = torch.where(is_finite[..., None], change, 0.0).square()
     lengths = windows.sum(1)
     mean_square = torch.einsum("dbtv,btw->dbwv", square, windows) / lengths.clamp_min(1)[..., None]
     is_whole = torch.einsum("dbt,btw->dbw", (~is_finite).to(change), windows) == 0
     return torch.where(is_whole, mean_square.amax(-1).sqrt(), torch.nan)[:, lengths > 0].flatten()
-
-
-def cut_windows(counting: Tensor, window_days: int, days: Tensor | None = None) -> Tensor:
-    """Cut each member's record into windows, one after another from its first day that counts.
-
-    Args:
-        counting: Days that count, (B, T) bool.
-        window_days: Length of a window [d].
-        days: Only windows that hold one of these days are kept, (1 or B, T) bool.
-
-    Returns:
-        A boolean (B, T, W)-dim tensor, true where a day is in a window; a window that is dropped, or of which less than half the
-        days count, has none.
-
-    Example:
-        >>> cut_windows(torch.tensor([[False, True, True, True, True, True]]), 4).int()[0].T.tolist()
-        [[0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]]
-    """
-    length = counting.shape[1]
-    first = counting.int().argmax(-1, keepdim=True)
-    place = (torch.arange(length, device=counting.device) - first).div(window_days, rounding_mode="floor")
-    numbers = torch.arange(-(-length // window_days), device=counting.device)
-    windows = (place[..., None] == numbers) & counting[..., None]
-    is_kept = 2 * windows.sum(1) >= window_days
-    if days is not None:
-        is_kept = is_kept & (windows & days[..., None]).any(1)
-    return windows & is_kept[:, None]

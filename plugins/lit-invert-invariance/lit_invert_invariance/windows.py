@@ -14,8 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lit_invert.observations import SMALLEST_PEAK
-
 from .validator import RETENTION_LOW
 
 #: Share of the days that are finite at the reference which must be so under a transform; else it broke what it should not touch.
@@ -103,6 +101,32 @@ def cut_windows(days: Tensor, length: int) -> list[slice]:
     return [slice(start, min(start + length, end)) for start in starts if 2 * (min(start + length, end) - start) >= length]
 
 
+def mask_windows(days: Tensor, length: int) -> Tensor:
+    """Cut the record of each member into windows, as :func:`cut_windows` does.
+
+    Args:
+        days: True on days that count, (B, T).
+        length: Days of a window [d].
+
+    Returns:
+        True where a day that counts is in a window, (B, T, W); members with fewer windows have none at the end.
+
+    Example:
+        >>> mask_windows(torch.tensor([[False, True, True, True, True, True], [True, True, True, False, False, False]]), 3).int().mT
+        tensor([[[0, 1, 1, 1, 0, 0],
+                 [0, 0, 0, 0, 1, 1]],
+        <BLANKLINE>
+                [[1, 1, 1, 0, 0, 0],
+                 [0, 0, 0, 0, 0, 0]]], dtype=torch.int32)
+    """
+    windows = [cut_windows(member, length) for member in days]
+    mask = days.new_zeros(*days.shape, max(len(own) for own in windows))
+    for member, own in enumerate(windows):
+        for place, window in enumerate(own):
+            mask[member, window, place] = days[member, window]
+    return mask
+
+
 def window_changes(reference: Tensor, other: Tensor, spread: Tensor, windows: Sequence[slice]) -> Tensor:
     r"""Return by how much each window changed, in units of the record's spread.
 
@@ -130,20 +154,3 @@ def window_changes(reference: Tensor, other: Tensor, spread: Tensor, windows: Se
         measured = change[before > 0]
         changes.append(measured.max() if measured.numel() else change.new_tensor(torch.nan))
     return torch.stack(changes) if changes else squares.new_empty(0)
-
-
-def spread_of(simulated: Tensor, days: Tensor) -> Tensor:
-    """Return the standard deviation of each flux over a record, (B, V) [gC m-2 d-1].
-
-    Values that are not finite are left out. A flux that hardly varies is measured against the smallest one that a tower reports.
-
-    Args:
-        simulated: Fluxes, (B, T, V) [gC m-2 d-1].
-        days: True on days that count, (T,).
-    """
-    values = simulated.double()[:, days]
-    known = values.isfinite()
-    count = known.sum(1, keepdim=True).clamp_min(1)
-    away = values - torch.where(known, values, 0.0).sum(1, keepdim=True) / count
-    variance = torch.where(known, away.square(), 0.0).sum(1, keepdim=True) / count
-    return variance.squeeze(1).sqrt().clamp_min(SMALLEST_PEAK)

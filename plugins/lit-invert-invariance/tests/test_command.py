@@ -76,12 +76,10 @@ def test_a_validation_leaves_a_folder_and_later_fits_show_it(config, tmp_path, c
     assert json.loads((folder / "status.json").read_text())["status"] == "finished"
     assert "lit-invert check-surrogate --config" in json.loads((folder / "provenance.json").read_text())["command"]
     assert "spearman" in (folder / "report.html").read_text()
-    assert main(["fit", "--config", str(config), "--invariance.validation", "required"]) == 0
-    assert "Checks passed: balance, finite, forcing, gradient, prior, validation." in capsys.readouterr().out
-    run = tmp_path / "logs" / "toy" / "version_0"
-    (check,) = [c for c in json.loads((run / "metrics.json").read_text())["checks"] if c["check"] == "validation"]
-    assert (check["outcome"], check["details"]["numbers"]["nan_ratio"]) == ("pass", 0.0)
-    assert "Validation of the surrogate" in (run / "report.html").read_text()
+    assert main(["fit", "--config", str(config), "--invariance.validation", "required"]) == 2
+    assert "scale invariance is not confirmed: retention, net_expectancy, onnx not measured" in capsys.readouterr().err
+    assert main(["fit", "--config", str(config), "--invariance.validation", "warn"]) == 0
+    assert "validation: Nothing failed, but scale invariance is not confirmed" in capsys.readouterr().out
 
 
 def test_a_config_of_a_validation_can_be_run_again_from_its_folder(config, tmp_path):
@@ -122,7 +120,11 @@ def test_defaults_are_what_the_readme_says():
     assert f"(`window_days`, {settings.window_days})" in readme
 
 
-def test_the_shipped_surrogate_passes(tmp_path, capsys):
+def fit_of(logs):
+    return ["fit", "--config", str(SHIPPED), "--logs", str(logs), "--trainer.enable_progress_bar", "false"]
+
+
+def test_the_shipped_surrogate_is_confirmed_and_its_fit_says_so(tmp_path, capsys):
     assert main(["check-surrogate", "--config", str(SHIPPED), "--logs", str(tmp_path)]) == 0
     folder = tmp_path / "fr_hes" / "validation" / "version_0"
     validation = json.loads((folder / "validation.json").read_text())
@@ -130,3 +132,9 @@ def test_the_shipped_surrogate_passes(tmp_path, capsys):
     assert validation["decision"]["missing"] == []
     assert {p.name for p in folder.iterdir()} >= {"onnx", "baseline.json", "figures", "report.html"}
     assert "Scale invariance confirmed." in capsys.readouterr().out
+    assert main([*fit_of(tmp_path), "--invariance.validation", "required"]) == 0
+    assert "Checks passed: balance, finite, forcing, gradient, prior, validation." in capsys.readouterr().out
+    run = tmp_path / "fr_hes" / "version_0"
+    (check,) = [c for c in json.loads((run / "metrics.json").read_text())["checks"] if c["check"] == "validation"]
+    assert (check["outcome"], check["details"]["numbers"]) == ("pass", validation["numbers"])
+    assert "Validation of the surrogate" in (run / "report.html").read_text()

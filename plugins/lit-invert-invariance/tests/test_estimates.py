@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lit_invert_invariance.directions import Directions, derivatives_hold, find_directions, in_prior_units, residual_variance
-from lit_invert_invariance.estimates import choose_windows, cut_record, draw_masks, is_invertible, try_estimates
-from lit_invert_invariance.fitting import draw_starts, find_misfit, fit_best, fit_members
+from lit_invert_invariance.estimates import find_invertible, try_estimates
+from lit_invert_invariance.fitting import MORE_STARTS, STARTS, Best, draw_starts, find_misfit, fit_best, fit_members
+from lit_invert_invariance.runs import cut_runs, draw_masks, spread_evenly
 from lit_invert_invariance.settings import InvarianceSettings
 from lit_invert_invariance.units import rescalings_of, summarize
 from lit_invert_invariance.windows import cut_windows
-from sound import CutsAGradient, LosesDays, Sound, sound_problem
+from sound import CutsAGradient, Sound, sound_problem
 from torch import nn
 
 from lit_invert import FrozenSurrogate
@@ -32,6 +34,36 @@ class TwoAnswers(nn.Module):
     def forward(self, static, forcing):
         season = forcing[..., 2:].cos()
         return (3 * static.square().sum(-1)[:, None, None] * season + forcing[..., :1]).expand(-1, -1, 4)
+
+
+class NoNep(Sound):
+    def forward(self, static, forcing):
+        return super().forward(static, forcing) * torch.tensor([1.0, 1.0, torch.nan, 1.0])
+
+
+class NoRh(Sound):
+    def forward(self, static, forcing):
+        return super().forward(static, forcing) * torch.tensor([1.0, 1.0, 1.0, torch.nan])
+
+
+class LosesOneDay(Sound):
+    day = 36
+
+    def forward(self, static, forcing):
+        is_lost = (torch.arange(forcing.shape[1]) == self.day)[:, None]
+        return torch.where(is_lost, torch.nan, super().forward(static, forcing))
+
+
+class Kinks(nn.Module):
+    """A network of rectifiers with random weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(7, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+
+    def forward(self, static, forcing):
+        days = static[:, None].expand(-1, forcing.shape[1], -1)
+        return self.layers(torch.cat([days, forcing.expand(len(static), -1, -1)], dim=-1))
 
 
 def noisy_problem(transform=ScaledTransform, days=90):
@@ -86,9 +118,9 @@ def test_a_distance_is_counted_in_posterior_standard_deviations_where_the_data_s
     assert directions.distance(before, after).item() == pytest.approx(((4 * 0.25 + 100 * 0.04) / 2) ** 0.5, rel=1e-12)
 
 
-def test_nothing_is_far_where_the_data_determine_nothing():
+def test_no_distance_is_known_where_the_data_determine_nothing():
     directions = Directions(torch.eye(2).double()[None], torch.tensor([[0.1, 1.0]]).double())
-    assert directions.distance(torch.zeros(1, 2), torch.ones(1, 2)).item() == 0
+    assert directions.distance(torch.zeros(1, 2), torch.ones(1, 2)).isnan()
 
 
 def test_prior_units_do_not_depend_on_the_coordinates_of_theta():
@@ -128,10 +160,11 @@ def test_the_best_start_wins_whatever_its_place():
     problem = toy_problem().variant(surrogate=FrozenSurrogate(Slanted(), toy_problem().surrogate.spec).double())
     problem = problem.variant(observed=problem.simulate(torch.tensor([[1.0, 0.0, 0.0]]).double()))
     good, poor = torch.tensor([[0.8, 0.0, 0.0]]).double(), torch.tensor([[-0.8, 0.0, 0.0]]).double()
-    (first, place), (second, other) = (fit_best(problem, torch.cat(order)) for order in ((good, poor), (poor, good)))
-    assert (place.item(), other.item()) == (0, 1)
-    assert first[0, 0].item() == pytest.approx(1.0, abs=1e-4)
-    torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
+    first, second = (fit_best(problem, torch.cat(order)) for order in ((good, poor), (poor, good)))
+    assert torch.equal(first.start, good)
+    assert torch.equal(second.start, good)
+    assert first.theta[0, 0].item() == pytest.approx(1.0, abs=1e-4)
+    torch.testing.assert_close(first.theta, second.theta, rtol=0, atol=1e-9)
 
 
 class Slanted(nn.Module):
@@ -145,7 +178,8 @@ class Slanted(nn.Module):
 def test_another_scale_leaves_estimates_where_they_are():
     problem = noisy_problem()
     rescalings = summarize(rescalings_of(problem))
-    trials = try_estimates(problem, cut_windows(problem.days[0], 30), rescalings, InvarianceSettings())
+    trials, reason = try_estimates(problem, cut_windows(problem.days[0], 30), rescalings, InvarianceSettings())
+    assert reason == ""
     assert [trial.transform for trial in trials] == [*(r.name for r in rescalings), "starts", "resampled mask"]
     assert all(trial.samples == 3 and trial.retained == 1 for trial in trials)
     assert max(trial.worst for trial in trials[:-1]) < 1e-4
@@ -158,7 +192,7 @@ def test_two_answers_fail_the_starts():
     problem = problem.variant(surrogate=surrogate)
     fluxes = problem.simulate(problem.space.to_theta(toy_truth()[None]))
     problem = problem.variant(observed=fluxes)
-    trials = try_estimates(problem, cut_windows(problem.days[0], 30), [], InvarianceSettings())
+    trials, _ = try_estimates(problem, cut_windows(problem.days[0], 30), [], InvarianceSettings())
     starts = next(trial for trial in trials if trial.transform == "starts")
     assert starts.failed.any()
 
@@ -166,8 +200,9 @@ def test_two_answers_fail_the_starts():
 def test_a_fixed_parameter_stays_and_is_no_direction():
     problem = noisy_problem()
     problem.space.fixed[1] = True
-    starts = draw_starts(problem, 0)
-    assert starts[:, 1].unique().numel() == 1
+    starts, *others = draw_starts(problem, 0)
+    assert [len(starts), *map(len, others)] == [STARTS, STARTS, MORE_STARTS, MORE_STARTS]
+    assert torch.cat([starts, *others])[:, 1].unique().numel() == 1
     estimates, _ = fit_members(problem, starts[:1])
     assert estimates[0, 1] == starts[0, 1]
     directions = find_directions(problem, Misfit(), estimates)
@@ -195,30 +230,78 @@ def test_a_window_needs_half_of_its_days(observed, chosen):
     problem = toy_problem(n_days=60)
     mask = problem.mask.clone()
     mask[:, observed:30, NEP] = False
-    assert choose_windows(problem.variant(mask=mask), Misfit(), cut_windows(problem.days[0], 30)) == chosen
+    assert find_invertible(problem.variant(mask=mask), Misfit(), cut_windows(problem.days[0], 30), 0) == (chosen, "")
 
 
-def test_a_long_record_is_cut_and_a_tied_one_is_not():
+def test_windows_are_spread_over_the_record():
+    places = spread_evenly(range(49))
+    assert (len(places), places[0], places[-1]) == (12, 0, 48)
+    assert {b - a for a, b in itertools.pairwise(places)} == {4, 5}
+
+
+@pytest.mark.parametrize(("days", "starts"), [(1461, (0, 365, 1095)), (900, (0, 365, 365)), (300, (0, 0, 0))])
+def test_a_window_has_a_run_of_its_own_that_begins_whole_years_later(days, starts):
+    problem = toy_problem(n_days=days)
+    problem.days[:, :5] = False
+    windows = [slice(5, 35), slice(min(380, days - 40), min(410, days - 10)), slice(days - 30, days)]
+    runs, within = cut_runs(problem, windows)
+    for member, (window, own, start) in enumerate(zip(windows, within, starts, strict=True)):
+        assert window.start - own.start == start
+        torch.testing.assert_close(runs.forcing[member, own], problem.forcing[0, window], rtol=0, atol=0)
+        torch.testing.assert_close(runs.observed[member, own], problem.observed[0, window], rtol=0, atol=0)
+        assert torch.equal(runs.forcing[member, :100], problem.forcing[0, start : start + 100])
+        assert runs.mask[member, own].all()
+    assert runs.mask.shape[1] <= min(days, 2 * 366 + 30)
+
+
+def test_a_run_of_fixed_length_is_not_cut():
     problem = toy_problem(n_days=400)
-    assert cut_record(problem, 100).mask.shape[1] == 366
     tied = FrozenSurrogate(problem.surrogate.network, replace(problem.surrogate.spec, fixed_length=400)).double()
-    assert cut_record(problem.variant(surrogate=tied), 100).mask.shape[1] == 400
+    assert cut_runs(problem.variant(surrogate=tied), [slice(0, 30)])[0].mask.shape == (1, 400, 4)
 
 
-@pytest.mark.parametrize(("network", "holds"), [(Sound, True), (CutsAGradient, False), (LosesDays, False)])
-def test_estimates_want_values_and_derivatives_that_can_be_trusted(network, holds):
+def test_the_better_of_two_estimates_is_kept_for_the_members_asked():
+    values = torch.arange(3.0)[:, None]
+    first = Best(values, torch.tensor([1.0, 1.0, 1.0]), values)
+    other = Best(values[:2] + 10, torch.tensor([2.0, 0.5]), values[:2] + 20)
+    better = first.improve(torch.tensor([0, 2]), other)
+    assert better.theta.flatten().tolist() == [0, 1, 11]
+    assert better.loss.tolist() == [1, 1, 0.5]
+    assert better.start.flatten().tolist() == [0, 1, 21]
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"), [(Sound, ""), (CutsAGradient, "derivatives of nep"), (NoNep, "not finite on observed days"), (NoRh, "")]
+)
+def test_estimates_want_values_and_derivatives_of_the_target_that_can_be_trusted(network, reason):
     problem, _ = sound_problem(network())
-    assert is_invertible(problem, 0) == holds
-    if not holds:
-        assert try_estimates(problem, cut_windows(problem.days[0], 30), [], InvarianceSettings()) == []
+    windows = cut_windows(problem.days[0], 30)
+    chosen, found = find_invertible(problem, find_misfit(problem), windows, 0)
+    assert bool(chosen) == (reason == "")
+    assert reason in found
+    if reason:
+        assert try_estimates(problem, windows, [], InvarianceSettings()) == ([], found)
+
+
+def test_one_day_that_is_not_finite_costs_its_window_alone():
+    problem, _ = sound_problem(LosesOneDay())
+    windows = cut_windows(problem.days[0], 30)
+    chosen, _ = find_invertible(problem, find_misfit(problem), windows, 0)
+    assert set(range(len(windows))) - set(chosen) == {int(LosesOneDay.day // 30)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_network_with_kinks_is_trusted(seed):
+    torch.manual_seed(seed)
+    problem, _ = sound_problem(Kinks())
+    assert derivatives_hold(problem, find_misfit(problem), seed)
 
 
 def test_derivatives_of_the_toy_hold_in_other_coordinates_too():
-    problem = noisy_problem(SigmoidTransform)
-    assert derivatives_hold(problem, problem.space.to_theta(POINT), 0)
+    assert derivatives_hold(noisy_problem(SigmoidTransform), Misfit(), 0)
 
 
 def test_without_a_misfit_nothing_is_inverted():
     problem = toy_problem(terms=[Prior()])
     assert find_misfit(problem) is None
-    assert try_estimates(problem, cut_windows(problem.days[0], 30), [], InvarianceSettings()) == []
+    assert try_estimates(problem, cut_windows(problem.days[0], 30), [], InvarianceSettings()) == ([], "no term is a misfit")

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from lit_invert_invariance.expectancy import annual_mean, check_expectancy
+from lit_invert_invariance.expectancy import annual_mean, check_expectancy, judge
 from lit_invert_invariance.settings import InvarianceSettings
 from sound import IgnoresUnits, LosesDays, Sound, sound_problem
 from torch import nn
 
 from lit_invert import FrozenSurrogate, RunInfo, SurrogateSpec, Variable
+from lit_invert.losses import Misfit
 from lit_invert.testing import toy_problem
 
 RUN = RunInfo("check-surrogate", "twin", None, 0)
@@ -95,3 +96,22 @@ def test_settings_reach_the_tolerance_of_predictions():
     strict = RunInfo("check-surrogate", "twin", None, 0, sections={"invariance": InvarianceSettings(prediction_tolerance=1e-15)})
     problem, site = sound_problem(Sound())
     assert "K as degC" in check_expectancy(problem, site, strict).details["left out"]
+
+
+def test_a_small_change_of_a_mean_near_zero_is_said_to_be_one():
+    row = {
+        "transform": "K as degC",
+        "at": "prior",
+        "original [gC m-2 yr-1]": 1e-3,
+        "scaled [gC m-2 yr-1]": 2e-3,
+        "change [%]": 100.0,
+    }
+    verdict = judge([row], set(), "nep")
+    assert (verdict.outcome, verdict.value) == ("fail", 100.0)
+    assert "a change of 0.001 of a mean near zero" in verdict.message
+    assert "near zero" not in judge([row | {"scaled [gC m-2 yr-1]": 0.012}], set(), "nep").message
+
+
+def test_nep_is_compared_whatever_is_fitted():
+    verdict = check_expectancy(toy_problem(terms=[Misfit(target="gpp")]), None, RUN)
+    assert "the annual mean of 'nep'" in verdict.message

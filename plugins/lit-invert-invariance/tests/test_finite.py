@@ -51,5 +51,13 @@ def test_where_and_in_which_flux():
     rows = {row["where"]: row for row in verdict.details["table"]}
     assert rows["prior"]["rh"] == rows["box"]["rh"] == rows["corners"]["gpp"] == 0
     assert 0 < rows["corners"]["rh"] < 1
-    assert verdict.value == pytest.approx(rows["corners"]["rh"] / 12, abs=1e-12)
+    assert verdict.value == pytest.approx(rows["corners"]["rh"], abs=1e-12)
+    assert "of 'rh'" in verdict.message
     assert "corners" in verdict.message
+
+
+def test_days_of_the_warm_up_do_not_count():
+    problem = toy_problem(n_days=1000)
+    problem = problem.variant(surrogate=FrozenSurrogate(Loses(110, torch.nan), problem.surrogate.spec).double())
+    problem.days[:, :100] = False
+    assert check_nan(problem, None, RUN).value == pytest.approx(10 / 900, abs=1e-12)

@@ -10,7 +10,7 @@ from lit_invert_invariance.flow import Finding, choose_checks, conclude, decide,
 from lit_invert_invariance.settings import InvarianceSettings
 
 from lit_invert import Check, RunInfo, Verdict
-from lit_invert.errors import ConfigError
+from lit_invert.errors import ConfigError, PluginError
 from lit_invert.testing import toy_surrogate
 
 NAMES = ("retention", "net_expectancy", "spearman", "onnx", "nan")
@@ -48,9 +48,19 @@ def test_every_check_is_asked_of_every_site_also_after_a_failure():
     assert shown == found
 
 
+def test_a_check_of_another_plugin_that_raises_fails_alone():
+    def raises(problem, site):
+        raise PluginError("other", "other 1.0", "check 'odd'", "ValueError: boom.")
+
+    sites = [SimpleNamespace(problem=None, site=SimpleNamespace(name="A"))]
+    found = run_checks(sites, [Check("odd", raises, "validation"), check("nan")], RunInfo("check-surrogate", "toy", None, 0), str)
+    assert [(f.verdict.check, f.verdict.outcome) for f in found] == [("odd", "fail"), ("nan", "pass")]
+    assert "boom" in found[0].verdict.message
+
+
 def test_all_passing_is_confirmed():
     decision = decide(all_good())
-    assert (decision["passed"], decision["sentence"]) == (True, "Scale invariance confirmed.")
+    assert (decision["confirmed"], decision["sentence"]) == (True, "Scale invariance confirmed.")
 
 
 def test_advice_does_not_stop_and_failures_are_named_once():
@@ -62,19 +72,46 @@ def test_advice_does_not_stop_and_failures_are_named_once():
 
 
 def test_what_was_not_asked_is_not_confirmed():
-    decision = decide(all_good()[:-1])
-    assert decision["sentence"] == "Nothing failed, but scale invariance is not confirmed: nan not asked."
+    decision = decide(all_good()[:-1], ["nan"])
+    assert decision["sentence"] == "Nothing failed, but scale invariance is not confirmed: nan not measured."
+    assert (decision["passed"], decision["confirmed"]) == (True, False)
+
+
+def test_what_could_not_be_measured_is_not_confirmed():
+    unknown = finding("retention", "advice", value=None, samples=0, retained=0)
+    assert decide([unknown, *all_good()[1:]])["missing"] == ["retention"]
+    assert decide([finding("onnx", "fail", value=None), *all_good()[:3], finding("nan")])["missing"] == []
 
 
 def retention(site, retained, samples, outcome):
     return finding("retention", outcome, retained / samples, site, samples=samples, retained=retained)
 
 
+def test_a_number_that_stands_for_less_than_it_should_is_not_confirmed():
+    part = finding("retention", "advice", 1.0, samples=12, retained=12, unmeasured="estimates")
+    assert decide([part, *all_good()[1:]])["missing"] == ["retention"]
+
+
+def test_sites_with_few_samples_are_confirmed_by_all_of_them_together():
+    few = [finding("retention", "advice", 1.0, site, samples=4, retained=4, unmeasured="samples") for site in ("A", "B")]
+    assert decide([*pool_retention(few), *all_good()[1:]])["confirmed"]
+
+
+def test_a_question_that_does_not_arise_is_not_missing():
+    assert decide([f for f in all_good() if f.verdict.check != "onnx"])["confirmed"]
+
+
+def test_sites_without_a_sample_are_not_measured():
+    parts = [finding("retention", "advice", None, site, samples=0, retained=0) for site in ("A", "B")]
+    assert pool_retention(parts) == parts
+    assert decide([*parts, *all_good()[1:]])["missing"] == ["retention"]
+
+
 def test_samples_of_all_sites_decide_together():
     parts = [retention("A", 9, 12, "fail"), retention("B", 88, 88, "advice")]
     pooled, *own = pool_retention(parts)
     assert (pooled.site, pooled.verdict.value, pooled.verdict.outcome) == ("", 0.97, "advice")
-    assert [f.verdict.outcome for f in own] == ["pass", "pass"]
+    assert [f.verdict.outcome for f in own] == ["advice", "advice"]
     assert decide([*pool_retention(parts), *all_good()[1:]])["passed"]
     fewer = [retention("A", 9, 12, "fail"), retention("B", 84, 88, "pass")]
     assert decide([*pool_retention(fewer), *all_good()[1:]])["failed"] == ["retention"]

@@ -26,9 +26,10 @@ def validation_of(surrogate, passed=True, retention=0.95):
     return {
         "created": "2026-11-22 10:00 UTC",
         "surrogate": {"name": "toy", "sha256": surrogate.sha256, "fingerprint": fingerprint(surrogate)},
-        "decision": {"passed": passed, "sentence": sentence},
+        "decision": {"confirmed": passed, "sentence": sentence},
         "numbers": {"retention": retention},
         "literal": {"all_passed": passed},
+        "settings": {"prediction_tolerance": 0.001},
         "verdicts": [verdict],
     }
 
@@ -71,6 +72,13 @@ def test_a_failed_validation_stops_only_who_requires_one(problem, tmp_path, mode
     assert (verdict.outcome, "nan failed" in verdict.message) == (outcome, True)
 
 
+@pytest.mark.parametrize(("tolerance", "outcome"), [(0.001, "pass"), (0.0011, "fail")])
+def test_a_validation_at_looser_tolerances_is_none(problem, tmp_path, tolerance, outcome):
+    keep(tmp_path, 0, {**validation_of(problem.surrogate), "settings": {"prediction_tolerance": tolerance}})
+    verdict = ask(problem, tmp_path, "required")
+    assert (verdict.outcome, "prediction_tolerance was 0.0011" in verdict.message) == (outcome, outcome == "fail")
+
+
 def test_the_newest_validation_counts_by_number(problem, tmp_path):
     for version, passed in ((9, False), (10, True)):
         keep(tmp_path, version, validation_of(problem.surrogate, passed))
@@ -93,10 +101,24 @@ def test_a_validation_that_was_interrupted_does_not_count(problem, tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"surrogate": {}})])
 def test_a_damaged_validation_is_one_line(problem, tmp_path, text):
+    _is_refused(problem, tmp_path, text)
+
+
+@pytest.mark.parametrize("key", ["created", "surrogate", "decision", "numbers", "literal", "settings", "verdicts"])
+def test_a_validation_without_a_part_is_damaged(problem, tmp_path, key):
+    validation = validation_of(problem.surrogate)
+    del validation[key]
+    _is_refused(problem, tmp_path, json.dumps(validation))
+
+
+def _is_refused(problem, tmp_path, text):
     folder = keep(tmp_path, 0, validation_of(problem.surrogate))
     (folder / "validation.json").write_text(text)
     with pytest.raises(ResultsError, match=r"validation\.json: is damaged.*check-surrogate"):
-        ask(problem, tmp_path, "off")
+        ask(problem, tmp_path, "required")
+    for mode in ("warn", "off"):  # a fit that does not need it goes on
+        verdict = ask(problem, tmp_path, mode)
+        assert (verdict.outcome, "is damaged" in verdict.message) == ("advice", True)
 
 
 def test_a_validation_can_be_read_again(problem, tmp_path):

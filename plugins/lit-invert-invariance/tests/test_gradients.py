@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lit_invert_invariance.gradients import TANGENT_TOLERANCE, check_gradient, to_double
+from lit_invert_invariance.gradients import TANGENT_TOLERANCE, check_gradient
 from torch import nn
 
 from lit_invert import FrozenSurrogate, RunInfo
@@ -117,7 +117,6 @@ def test_a_gradient_that_such_fluxes_spoil_is_another_checks_fault():
 def test_a_network_that_stays_in_single_precision_is_not_measured():
     problem = toy_problem(dtype=torch.float32)
     single = FrozenSurrogate(Through(after=lambda fluxes: fluxes.float()), problem.surrogate.spec)
-    assert to_double(single) is None
     verdict = check_gradient(problem.variant(surrogate=single), None, RUN)
     assert (verdict.outcome, verdict.value) == ("advice", None)
 
@@ -126,3 +125,41 @@ def test_the_surrogate_itself_stays_as_it_is():
     problem = toy_problem(dtype=torch.float32)
     check_gradient(problem, None, RUN)
     assert problem.surrogate.network.gain.dtype == torch.float32
+
+
+def after_day(day, cut):
+    """Return a toy that cuts the path of its first parameter on the days after one, or on those before."""
+
+    class Cuts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.toy = ToyNetwork()
+
+        def forward(self, static, forcing):
+            is_cut = ((torch.arange(forcing.shape[1]) >= day) == (cut == "after"))[:, None]
+            without = torch.cat([static[:, :1].detach(), static[:, 1:]], dim=1)
+            return torch.where(is_cut, self.toy(without, forcing), self.toy(static, forcing))
+
+    return Cuts()
+
+
+def test_a_path_that_is_cut_late_in_the_year_is_named():
+    problem = toy_problem(n_days=365)
+    surrogate = FrozenSurrogate(after_day(200, "after"), problem.surrogate.spec).double()
+    verdict = check_gradient(problem.variant(surrogate=surrogate), None, RUN)
+    assert verdict.outcome == "fail"
+    assert "'s1'" in verdict.message
+
+
+@pytest.mark.parametrize(("warmup", "outcome"), [(99, "fail"), (100, "pass")])
+def test_days_of_the_warm_up_do_not_count(warmup, outcome):
+    problem = toy_problem(n_days=365)
+    problem = problem.variant(surrogate=FrozenSurrogate(after_day(100, "before"), problem.surrogate.spec).double())
+    problem.days[:, :warmup] = False
+    assert check_gradient(problem, None, RUN).outcome == outcome
+
+
+def test_fluxes_that_depend_on_no_parameter_are_not_confirmed():
+    verdict = check(before=lambda static: 0 * static.detach())
+    assert (verdict.outcome, verdict.value) == ("advice", None)
+    assert "it is zero" in verdict.message

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
@@ -48,8 +51,15 @@ def validate(config):
     numbers = {"retention": 1.0, "spearman_rho": 0.99, "nan_ratio": 0.0}
     (folder / "baseline.json").write_text(to_json({"sites": kept, "numbers": numbers}))
     surrogate = {"fingerprint": fingerprint(sites[0].surrogate)}
-    decision = {"passed": True, "sentence": "Scale invariance confirmed."}
-    shown = {"created": "2016-12-31 12:00 UTC", "decision": decision, "numbers": numbers, "literal": {}, "verdicts": []}
+    decision = {"confirmed": True, "sentence": "Scale invariance confirmed."}
+    shown = {
+        "created": "2016-12-31 12:00 UTC",
+        "decision": decision,
+        "numbers": numbers,
+        "literal": {},
+        "settings": {},
+        "verdicts": [],
+    }
     write_validation(folder, {"surrogate": surrogate, **shown})
 
 
@@ -95,6 +105,22 @@ def test_a_driver_in_another_unit_alerts_by_name(validated, capsys):
     assert row["alerts"] == 1
     assert row["shift/tmp_2m"] == pytest.approx(1.0, abs=0.01)
     assert row["psi/tmp_2m"] > 0.2
+
+
+def test_every_number_of_an_alert_is_printed_in_80_columns_and_kept(validated, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run(validated, new_data(validated, tmp_2m=8.0))
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    row = history(validated).to_dict("records")[0]
+    assert row["distance/tmp_2m"] == pytest.approx(1.0, abs=0.01)
+    rounded = [f"{row[f'{key}/tmp_2m']:.3f}" for key in ("psi", "psi_limit", "ks", "shift", "shift_limit", "distance")]
+    chance = f"{row['ks_chance/tmp_2m']:.2g}"
+    (cells,) = (line.split() for line in lines if line.startswith("tmp_2m "))
+    assert cells == ["tmp_2m", *rounded[:3], chance, *rounded[3:], "0.0%"]
+    assert all(len(line) <= 80 for line in printed.partition("retention of predictions")[0].splitlines())
+    (alert,) = (line for line in lines if line.startswith("alert: "))
+    assert alert.endswith(f"and its anomalies are {row['distance/tmp_2m']:.3f} sd apart (limit 0.2).")
 
 
 def test_one_month_is_compared_with_its_season(validated):
@@ -158,21 +184,21 @@ def test_a_validation_of_another_scaling_is_none(validated):
         run(validated, new_data(validated))
 
 
-@pytest.mark.parametrize("damage", ["half a row", "another column", "nothing", "no text"])
-def test_a_damaged_history_is_refused_and_left_alone(validated, damage):
-    data = new_data(validated)
-    run(validated, data)
-    path = validated.parent / "logs" / "toy" / "monitor" / "history.csv"
+@pytest.mark.parametrize("damage", ["half a row", "another column", "a column less", "nothing", "no text"])
+def test_a_damaged_history_is_refused_and_left_alone(tmp_path, damage):
+    row, path = {"data": "new.csv", "retention": 1.0, "psi/dswrf": 1 / 3}, tmp_path / "history.csv"
+    append_row(tmp_path, row)
     whole = path.read_bytes()
     damaged = {
-        "half a row": whole[:-20],
+        "half a row": whole[:-10],
         "another column": whole.replace(b"psi/dswrf", b"psi/wind"),
+        "a column less": whole.replace(b",psi/dswrf", b""),
         "nothing": b"",
         "no text": b"\xff\xfe",
     }[damage]
     path.write_bytes(damaged)
     with pytest.raises(ResultsError, match=r"history\.csv: .*Move it away to begin another") as caught:
-        run(validated, data)
+        append_row(tmp_path, row)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == damaged
 
@@ -184,6 +210,25 @@ def test_a_history_keeps_text_and_has_empty_cells_for_what_is_not_known(tmp_path
     assert frame["data"].tolist() == ['a, "b" c'] * 2
     assert frame["retention"].isna().all()
     assert frame["psi/x"].tolist() == pytest.approx([1 / 3] * 2)
+
+
+def test_a_history_of_other_columns_names_the_first(tmp_path):
+    append_row(tmp_path, {"psi": 1.0, "ks": 2.0})
+    with pytest.raises(ResultsError, match=r"expected as column 2 'distance', found 'ks'"):
+        append_row(tmp_path, {"psi": 1.0, "distance": 2.0})
+    with pytest.raises(ResultsError, match=r"expected as column 3 'distance', found none"):
+        append_row(tmp_path, {"psi": 1.0, "ks": 2.0, "distance": 3.0})
+    with pytest.raises(ResultsError, match=r"expected as column 2 none, found 'ks'"):
+        append_row(tmp_path, {"psi": 1.0})
+
+
+def test_processes_that_append_at_once_lose_no_row(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([append_row.__module__])
+    with ProcessPoolExecutor(3, context) as processes:
+        numbers = processes.map(append_row, repeat(tmp_path), [{"call": call} for call in range(60)])
+        assert sorted(numbers) == list(range(60))
+    assert sorted(pd.read_csv(tmp_path / "history.csv")["call"]) == list(range(60))
 
 
 CATALOGUE = "site,path,latitude\nA,tower.csv,48.0\nB,tower.csv,50.0\n"
@@ -203,14 +248,33 @@ def test_one_site_of_several_has_to_be_named(config):
 
 
 def test_mistakes_of_the_user_are_one_line(validated):
-    with pytest.raises(ObservationError, match=r"nowhere\.csv"):
+    with pytest.raises(ObservationError, match=r"`--data`: nowhere\.csv: no such file"):
         run(validated, "nowhere.csv")
+    with pytest.raises(ObservationError, match=r"`--data`: \.: is a folder"):
+        run(validated, ".")
     with pytest.raises(LitInvertError, match="tmp_2m"):
         run(validated, new_data(validated, tmp_2m=None))
     with pytest.raises(ConfigError, match="sed"):
         run(validated, new_data(validated), "--sed", "3")
     with pytest.raises(ConfigError, match="--data"):
         monitor(["--config", str(validated)], Trust())
+
+
+def test_a_damaged_baseline_leaves_no_row(validated):
+    path = validated.parent / "logs" / "toy" / "validation" / "version_0" / "baseline.json"
+    path.write_text(path.read_text().replace('"spearman_rho": 0.99', '"spearman_rho": "high"'))
+    with pytest.raises(ResultsError, match=r"baseline\.json: is damaged, expected `numbers\.spearman_rho`.* found 'high'"):
+        run(validated, new_data(validated))
+    assert not (validated.parent / "logs" / "toy" / "monitor").exists()
+
+
+def test_help_names_what_a_look_needs(capsys):
+    with pytest.raises(SystemExit) as caught:
+        monitor(["--help"], Trust())
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "lit-invert monitor --config FILE --data FILE [--site NAME] [--KEY VALUE ...]" in printed
+    assert "`lit-invert check-surrogate --help`" in printed
 
 
 @pytest.mark.parametrize(("days", "is_enough"), [(20, False), (21, True)])

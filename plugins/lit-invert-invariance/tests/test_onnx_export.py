@@ -130,6 +130,32 @@ def test_a_graph_that_is_tied_to_its_example_fails_by_name():
     assert "\n" not in verdict.message
 
 
+class StacksMembers(ToyNetwork):
+    """A loop over members is written down as often as it ran: the export gives as many as were traced, and says nothing."""
+
+    def forward(self, static, forcing):
+        fluxes = super().forward(static, forcing)
+        return torch.stack([fluxes[i] for i in range(len(fluxes))])
+
+
+def test_an_export_of_fewer_members_fails_too():
+    verdict = asked(StacksMembers())
+    assert verdict.outcome == "fail"
+    assert "runs only for as many members or days as were traced" in verdict.message
+
+
+class Pools(ToyNetwork):
+    """Adds a mean over sixty days, which fewer days do not have."""
+
+    def forward(self, static, forcing):
+        past = torch.nn.functional.avg_pool1d(forcing.transpose(1, 2), 60, 1).mean((1, 2))
+        return super().forward(static, forcing) + past[:, None, None]
+
+
+def test_a_network_that_needs_its_warm_up_is_traced_with_it():
+    assert asked(Pools(), warmup_days=59).outcome == "pass"
+
+
 class HasNoOnnx(ToyNetwork):
     def forward(self, static, forcing):
         return super().forward(static, forcing) + torch.special.airy_ai(forcing[..., :1])

@@ -1,4 +1,4 @@
-"""Deciles and rank correlations against independent implementations, and what the check makes of a record."""
+"""What the check of ranks makes of a record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lit_invert_invariance.ranks import check_spearman, deciles, simulate_optimum, spearman
+from lit_invert_invariance.ranks import check_spearman, simulate_optimum
 from scipy import stats
 
 from lit_invert import FrozenSurrogate, Observations, Site
+from lit_invert.losses import Misfit
 from lit_invert.testing import ToyNetwork, toy_problem
 
 DAYS = 120
@@ -31,26 +32,6 @@ def nep_mask(days=DAYS):
     mask = torch.zeros(1, DAYS, 4, dtype=torch.bool)
     mask[:, :days, 2] = True
     return mask
-
-
-def test_deciles_are_those_of_pandas():
-    random = np.random.default_rng(0)
-    predicted, observed = random.normal(size=120), random.normal(size=120)
-    expected = pd.DataFrame({"predicted": predicted, "observed": observed}).groupby(pd.qcut(predicted, 10, labels=False)).mean()
-    rows = pd.DataFrame(deciles(predicted, observed))
-    np.testing.assert_allclose(rows[["predicted", "observed"]], expected, rtol=1e-12)
-    assert rows["days"].sum() == 120
-
-
-def test_equal_predictions_come_into_one_decile():
-    rows = deciles(np.repeat([1.0, 2.0], [30, 10]), np.arange(40.0))
-    assert [(row["days"], row["observed"]) for row in rows] == [(30, 14.5), (10, 34.5)]
-
-
-def test_spearman_is_that_of_scipy():
-    random = np.random.default_rng(0)
-    first, second = random.integers(0, 9, 50).astype(float), random.normal(size=50)
-    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic, rel=1e-12)
 
 
 def test_a_record_of_the_surrogate_itself_ranks_perfectly():
@@ -122,3 +103,15 @@ def test_a_prediction_that_does_not_vary_ranks_nothing():
     verdict = check_spearman(problem.variant(surrogate=surrogate), SITE)
     assert (verdict.outcome, verdict.value) == ("advice", None)
     assert "does not vary" in verdict.message
+
+
+def test_the_fitted_flux_is_looked_at_and_a_reversed_order_is_named():
+    mask = nep_mask(60)
+    mask[..., 0] = True  # gpp is observed on more days than nep, which is fitted
+    problem = toy_problem(n_days=DAYS, mask=mask, terms=[Misfit()])
+    verdict = check_spearman(problem, SITE)
+    assert (verdict.details["flux"], sum(row["days"] for row in verdict.details["table"])) == ("nep", 60)
+    problem.space.fixed[:] = True
+    reversed_verdict = check_spearman(problem.variant(observed=-problem.observed), SITE)
+    assert reversed_verdict.value < -0.9
+    assert "order is reversed: look at the sign" in reversed_verdict.message

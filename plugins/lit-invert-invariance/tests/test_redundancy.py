@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lit_invert_invariance.edges import flux_spread
 from lit_invert_invariance.redundancy import check_redundancy, driver_influence, rank_correlations
+from lit_invert_invariance.spread import flux_spread
 from scipy import stats
 
 from lit_invert.testing import toy_forcing, toy_problem
@@ -35,7 +35,7 @@ def test_what_a_driver_does_is_measured_by_its_absence():
     """At the prior NEP and GPP of the toy are linear in light and Rh in soil warmth, and air temperature does nothing."""
     problem = toy_problem()
     air, soil, light = driver_influence(problem, problem.forcing)
-    spread = flux_spread(problem.simulate(torch.zeros(1, 3).double()))
+    spread = flux_spread(problem.simulate(torch.zeros(1, 3).double()))[0]
     of_light, of_soil = (problem.forcing[0, :, i].std(correction=0) / problem.surrogate.spec.drivers[i].std for i in (2, 1))
     changes_by_light = torch.stack([4 * of_light, 2 * of_light, 2 * of_light, 0 * of_light]) / spread
     changes_by_soil = torch.stack([0.5 * of_soil, 0.5 * of_soil]) / spread[2:]

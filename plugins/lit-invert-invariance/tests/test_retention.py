@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from lit_invert_invariance.predictions import PRECISION, try_predictions
-from lit_invert_invariance.retention import check_retention, prediction_retention
+from lit_invert_invariance.retention import check_retention, count_parts, prediction_retention
 from lit_invert_invariance.settings import InvarianceSettings
-from lit_invert_invariance.validator import RETENTION_LOW
-from lit_invert_invariance.windows import Trial, broken_transforms, count_retained, cut_windows, spread_of, window_changes
+from lit_invert_invariance.validator import RETENTION_HIGH, RETENTION_LOW
+from lit_invert_invariance.windows import Trial, broken_transforms, count_retained, cut_windows, mask_windows, window_changes
 from sound import IgnoresUnits, LosesDays, Sound, sound_problem
 from torch import nn
 
@@ -63,6 +64,17 @@ def test_windows_begin_after_the_warm_up():
     assert cut_windows(days, 30) == [slice(40, 70), slice(70, 100)]
 
 
+def test_masks_hold_the_days_of_the_windows():
+    random = np.random.default_rng(0)
+    days = torch.zeros(5, 100, dtype=torch.bool)
+    for member, (first, last) in enumerate(np.sort(random.integers(0, 100, (4, 2)), axis=1)):  # the fifth has no day
+        days[member, first : last + 1] = True
+    masks = mask_windows(days, 20)
+    for member, mask in zip(days, masks, strict=True):
+        windows = [torch.arange(100)[window].tolist() for window in cut_windows(member, 20)]
+        assert [window.nonzero().flatten().tolist() for window in mask.T if window.any()] == windows
+
+
 def test_a_change_is_the_worst_rms_over_the_spread():
     reference = torch.zeros(1, 4, 2)
     other = torch.tensor([[[0.3, 0.0], [0.4, 0.0], [0.0, 2.0], [0.0, 0.0]]])
@@ -83,12 +95,6 @@ def test_a_change_is_the_worst_rms_over_the_spread():
 def test_days_that_are_not_finite_are_left_out(reference, other, change):
     values = (torch.tensor(side)[None, :, None] for side in (reference, other))
     assert window_changes(*values, torch.ones(1, 1), [slice(0, 4)]).tolist() == pytest.approx([change], nan_ok=True)
-
-
-def test_the_spread_is_that_of_the_days_that_count_and_are_finite():
-    simulated = torch.tensor([100.0, 1.0, 3.0, NAN])[None, :, None]
-    assert spread_of(simulated, torch.tensor([False, True, True, True])).item() == 1.0
-    assert spread_of(torch.ones(1, 4, 1), torch.ones(4, dtype=torch.bool)).item() == 0.01
 
 
 def test_the_tolerance_itself_is_allowed():
@@ -114,7 +120,7 @@ def test_a_transform_is_broken_below_the_threshold_of_retention(failing, broken)
 
 def test_a_sound_surrogate_is_retained_under_every_transform(sound_verdict):
     verdict = sound_verdict
-    assert (verdict.value, verdict.outcome, verdict.threshold) == (1.0, "advice", RETENTION_LOW)
+    assert (verdict.value, verdict.outcome, verdict.threshold) == (1.0, "advice", RETENTION_HIGH)
     assert "over-constrained" in verdict.message
     table = {(row["what"], row["transform"]): row for row in verdict.details["table"]}
     assert {row["retained"] for row in table.values()} == {1.0}
@@ -179,6 +185,7 @@ def test_the_largest_change_of_a_mask_fails_a_lower_tolerance(sound_verdict):
 def test_values_that_are_not_finite_are_counted_and_fail_another_check():
     verdict = check(*sound_problem(LosesDays()))
     assert (verdict.outcome, verdict.value) == ("advice", 1.0)
+    assert "unmeasured" in verdict.details
     assert verdict.details["notes"][0] == "84 of 1460 values at the prior are not finite and are left out."
 
 
@@ -190,7 +197,8 @@ def test_without_a_finite_value_retention_is_not_known():
 def test_a_network_of_one_precision_is_not_run_in_the_other():
     problem, site = sound_problem(Tied())
     verdict = check(problem.variant(mask=torch.zeros_like(problem.mask)), site)
-    assert verdict.value == 1.0
+    assert (verdict.value, verdict.outcome, verdict.details["unmeasured"]) == (1.0, "advice", "estimates")
+    assert "estimates not measured: no window has half of its days of nep observed" in verdict.message
     assert "The network was recorded for one precision and cannot be run in the other." in verdict.details["notes"]
 
 
@@ -215,3 +223,29 @@ def test_float64_is_compared_with_float32():
     problem = toy_problem(n_days=60)
     trials = try_predictions(problem, cut_windows(problem.days[0], 30), InvarianceSettings())
     assert 1e-9 < trials[-1].worst < 1e-4
+
+
+def test_many_predictions_do_not_make_up_for_estimates():
+    predictions = Trial("K as degC", "prediction", torch.zeros(200), 0.1)
+    change = torch.full((200,), torch.nan)
+    change[:12] = torch.tensor([0.0] * 11 + [1.0])
+    parts = count_parts([predictions, Trial("starts", "estimate", change, 0.25)])
+    assert [(part.what, part.samples, part.retained) for part in parts] == [("predictions", 200, 200), ("estimates", 12, 11)]
+
+
+def test_the_worse_part_decides():
+    verdict = check(*sound_problem(Sound()), window_days=15, mask_tolerance=1e-9)
+    assert (verdict.outcome, verdict.value, verdict.threshold) == ("fail", 0.0, RETENTION_LOW)
+    assert (verdict.details["samples"], verdict.details["retained"]) == (11, 0)  # of twelve, one determines nothing
+    assert verdict.details["predictions"] == {"samples": 24, "retained": 24}
+    assert verdict.details["estimates"] == {"samples": 11, "retained": 0}
+    assert "24 of 24 predictions and 0 of 11 estimates" in verdict.message
+    assert "keep their estimate with 'resampled mask'" in verdict.message
+
+
+@pytest.mark.parametrize(("window_days", "samples"), [(73, 5), (91, 4)])
+def test_fewer_than_five_samples_say_nothing(window_days, samples):
+    verdict = check(*sound_problem(Sound()), window_days=window_days)
+    assert (verdict.details["samples"], verdict.outcome) == (samples, "advice")
+    assert (verdict.details.get("unmeasured") == "samples") == (samples < 5)
+    assert ("say little" in verdict.message) == (samples < 5)

@@ -10,6 +10,7 @@ from lit_invert_invariance.units import (
     Rescaling,
     factor_rescalings,
     flux_rescalings,
+    logs_of_zero,
     rescalings_of,
     summarize,
     unit_rescalings,
@@ -147,3 +148,15 @@ def test_of_two_units_of_a_driver_the_first_counts():
     (one,) = summarize(unit_rescalings(spec))
     assert isinstance(one, Rescaling)
     assert one.drivers["vpd"].unit == "hPa"
+
+
+@pytest.mark.parametrize(("rain", "left_out"), [(0.0, ["dswrf"]), (1e-6, [])])
+def test_a_logarithm_of_zero_keeps_its_unit(rain, left_out):
+    problem = toy_problem()
+    spec = replace(problem.surrogate.spec, drivers=DRIVERS)
+    forcing = problem.forcing.abs() + 1.0
+    forcing[0, 3, 2] = rain
+    problem = problem.variant(surrogate=FrozenSurrogate(Sums(), spec).double(), forcing=forcing)
+    assert logs_of_zero(problem) == left_out
+    moved = {name for rescaling in rescalings_of(problem) for name in rescaling.drivers}
+    assert ("dswrf" in moved) == (not left_out)

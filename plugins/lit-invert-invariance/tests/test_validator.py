@@ -91,5 +91,10 @@ def test_the_expected_value_changes_in_percent(original, scaled, change):
     assert net_expectancy_change(original, scaled) == pytest.approx(change)
 
 
+def test_five_percent_in_decimals_is_five_percent():
+    assert judge_net_expectancy(net_expectancy_change(3.0, 3.15)) == "fail"
+    assert judge_net_expectancy(net_expectancy_change(3.0, 3.1499)) == "pass"
+
+
 def test_an_expected_value_that_is_lost_is_no_small_change():
     assert net_expectancy_change(1.0, math.nan) == math.inf
