@@ -6,55 +6,27 @@ import json
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from lit_invert_invariance.command import check_surrogate
 from lit_invert_invariance.settings import InvarianceSettings
 
 from lit_invert.cli import main
 from lit_invert.errors import ConfigError
-from lit_invert.surrogates.base import SurrogateSpec
-from lit_invert.testing import toy_forcing, toy_surrogate, toy_truth
 from lit_invert.trust import Trust
+from tests.toy_fit import write_toy_fit
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "configs" / "fr_hes.yaml"
 pytestmark = pytest.mark.skipif(
     "invariance" not in entry_points(group="lit_invert").names, reason="the plugin is not installed, only on the path"
 )
-CONFIG = """\
-name: toy
-logs: logs
-surrogate: {spec: spec.json}
-parameters: table.csv
-data:
-  path: tower.csv
-  latitude: 48.0
-  observed:
-    nep: {column: nep, sign: nep, unit: gC m-2 d-1}
-inversion: {lr: 0.05, max_iters: 6}
-logger: false
-trainer: {accelerator: cpu, limit_train_batches: 2, enable_progress_bar: false}
-"""
 #: Checks that the toy need not pass to show how results are kept.
 SKIPPED = "[retention,net_expectancy,onnx,monotone,extrapolation,gradient_soundness]"
 
 
 @pytest.fixture
 def config(tmp_path):
-    surrogate = toy_surrogate()
-    architecture = {"class_path": "lit_invert.testing.ToyNetwork"}
-    SurrogateSpec(**{**vars(surrogate.spec), "loader": "import", "architecture": architecture}).save(tmp_path / "spec.json")
-    forcing = toy_forcing(120)
-    scaled = surrogate.static_scaler.to_scaled(toy_truth().float())[None]
-    frame = pd.DataFrame(forcing[0].numpy(), columns=[v.name for v in surrogate.spec.drivers])
-    frame.insert(0, "date", pd.date_range("2016-01-01", periods=120).strftime("%Y-%m-%d"))
-    frame["nep"] = surrogate(scaled, surrogate.prepare(forcing))[0, :, 2].numpy()
-    frame.to_csv(tmp_path / "tower.csv", index=False)
-    rows = "".join(f"s{i},-,2.0,0.5,0.5,3.5\n" for i in (1, 2, 3))
-    (tmp_path / "table.csv").write_text("name,unit,prior,prior_sd,min,max\n" + rows)
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    return tmp_path / "config.yaml"
+    return write_toy_fit(tmp_path)
 
 
 def validate(config, *overrides):
