@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import first_names
 from .extensions import Check, Verdict
 from .problem import InversionProblem
 from .sites import Site
@@ -39,7 +40,7 @@ def check_prior(problem: InversionProblem, site: Site) -> Verdict:
     if not outside:
         return Verdict("prior", "pass", "every prior is inside the range that the surrogate was trained on.", value, PRIOR_LIMIT)
     message = (
-        f"the prior of {_names(outside)} is outside the range that the surrogate was trained on, by up to {value:.0%} of it; "
+        f"the prior of {first_names(outside)} is outside the range that the surrogate was trained on, by up to {value:.0%} of it; "
         "expect wrong fluxes there."
     )
     return Verdict("prior", "fail" if value > PRIOR_LIMIT else "advice", message, value, PRIOR_LIMIT)
@@ -61,7 +62,7 @@ def check_forcing(problem: InversionProblem, site: Site) -> Verdict:
     message = (
         f"driver {driver!r} is outside the range that the surrogate was trained on for {share:.1%} of days"
         + (
-            (f", and {_names(others)} for fewer" if others else "") + "; check its unit, or expect wrong fluxes."
+            (f", and {first_names(others)} for fewer" if others else "") + "; check its unit, or expect wrong fluxes."
             if outside
             else "."
         )
@@ -91,7 +92,7 @@ def check_gradient(problem: InversionProblem, site: Site) -> Verdict:
     size = gradient.norm().item()
     if not math.isfinite(size):
         names = [n for n, value in zip(problem.space.table.names, gradient[0].tolist(), strict=True) if not math.isfinite(value)]
-        message = f"the gradient of the loss at the prior is not finite for {_names(names)}; no solver can start there."
+        message = f"the gradient of the loss at the prior is not finite for {first_names(names)}; no solver can start there."
     elif size == 0:
         message = "the gradient of the loss at the prior is zero for every parameter; nothing would move."
     else:
@@ -143,9 +144,3 @@ def _is_outside(variable: Variable, values: np.ndarray) -> np.ndarray:
     low = -math.inf if variable.minimum is None else variable.minimum
     high = math.inf if variable.maximum is None else variable.maximum
     return (values < low) | (values > high)
-
-
-def _names(names: list[str]) -> str:
-    """List the first few names."""
-    shown = ", ".join(repr(name) for name in names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

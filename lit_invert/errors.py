@@ -8,7 +8,7 @@ traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LitInvertError(Exception):
@@ -106,3 +106,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"{hint} Known: {', '.join(names)}."
+
+
+def first_names(names: Sequence[str], most: int = 4) -> str:
+    """List the first few names for a message, and say how many more there are.
+
+    Example:
+        >>> first_names(["pmax", "lue"]), first_names(["a", "b", "c"], most=2)
+        ("'pmax', 'lue'", "'a', 'b' and 1 more")
+    """
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -71,17 +71,16 @@ def parse_fit(argv: Sequence[str], registry: Registry, trust: Trust | None = Non
         trust=trust,
     )
     _check_trainer(config)
-    config.values = {key: value for key, value in parsed.values.items() if not _is_untouched(key, value, parser, registry)}
+    untouched = _untouched_sections(parsed.values, parser, registry)
+    config.values = {key: value for key, value in parsed.values.items() if key not in untouched}
     config.text = config_text(config.values, Path(config.logs, config.name, "version_N"))
     return config
 
 
-def _is_untouched(key: str, value: Any, parser: ArgumentParser, registry: Registry) -> bool:
-    """Say whether a key is a plugin's block with nothing but defaults: without it a stored config runs where the plugin is not."""
-    if key not in registry.config_sections:
-        return False
-    default: Namespace = parser.get_defaults(skip_validation=True)[key]
-    return bool(default.as_dict() == value)
+def _untouched_sections(values: Mapping[str, Any], parser: ArgumentParser, registry: Registry) -> set[str]:
+    """Return the plugins' blocks with nothing but defaults: without them a stored config runs where the plugin is not."""
+    defaults = parser.get_defaults(skip_validation=True)
+    return {key for key in registry.config_sections if defaults[key].as_dict() == values[key]}
 
 
 def _fit_parser(argv: Sequence[str], registry: Registry, command: str) -> _Parser:

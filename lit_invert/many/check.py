@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from ..catalogue import load_catalogue, load_priors
+from ..catalogue import SiteEntry, load_catalogue, load_priors
 from ..errors import ConfigError, LitInvertError, PluginError
 from ..extensions import Verdict
 from ..fit import FitConfig, Inputs, read_inputs, read_model, read_site_inputs
@@ -28,16 +29,26 @@ def read_every_site(config: FitConfig, registry: Registry) -> Iterator[Inputs]:
     if config.data.sites is None:
         yield read_inputs(config, registry)
         return
-    surrogate, table = read_model(config, registry)
-    priors = load_priors(config.data.priors, table)
-    registry = remembering(registry)
-    for entry in load_catalogue(config.data, registry.data_readers):
+    for entry, read in _catalogue(config, registry):
         try:
-            yield read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+            yield read()
         except PluginError:
             raise
         except LitInvertError as error:
             raise ConfigError(f"{config.data.sites}, site {entry.name!r}: {error}") from error
+
+
+def _catalogue(config: FitConfig, registry: Registry) -> Iterator[tuple[SiteEntry, Callable[[], Inputs]]]:
+    """Read what all sites of a catalogue share, and yield each with the function that reads it."""
+    surrogate, table = read_model(config, registry)
+    priors = load_priors(config.data.priors, table)
+    registry = remembering(registry)
+
+    def read(entry: SiteEntry) -> Inputs:
+        return read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+
+    for entry in load_catalogue(config.data, registry.data_readers):
+        yield entry, partial(read, entry)
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,10 @@ def check_sites(config: FitConfig, registry: Registry) -> list[SiteCheck]:
     Raises:
         LitInvertError: If the catalogue or anything that all sites share is wrong.
     """
-    surrogate, table = read_model(config, registry)
-    priors = load_priors(config.data.priors, table)
-    registry = remembering(registry)
     checks = []
-    for entry in load_catalogue(config.data, registry.data_readers):
+    for entry, read in _catalogue(config, registry):
         try:
-            inputs = read_site_inputs(replace(config, data=entry.data), registry, surrogate, table, priors.of(entry))
+            inputs = read()
         except LitInvertError as error:
             checks.append(SiteCheck(entry.name, {}, fault=str(error)))
             continue

@@ -27,7 +27,7 @@ from ..choosing import check_starts
 from ..errors import ConfigError, ResultsError
 from ..fit import FitConfig, describe_run, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
-from ..results import InversionStatus, to_json, write_status
+from ..results import InversionStatus, list_versions, to_json, write_status
 from ..settings import ScaleSettings
 from .chunk import Chunk
 from .engines import build_engine
@@ -174,12 +174,11 @@ def _folder(config: FitConfig, provenance: dict[str, Any]) -> Path:
         return folder
     if config.ckpt_path != "last":
         raise ResultsError(f"`--ckpt_path` is {config.ckpt_path!r}; a run over many sites goes on with `last` alone.")
-    versions = [p for p in (logs / config.name).glob("version_*") if p.name.removeprefix("version_").isdecimal()]
+    versions = list_versions(logs / config.name)
     if not versions:
         raise ResultsError(f"`--ckpt_path last`: {logs / config.name} has no run. Start without it.")
-    folder = max(versions, key=lambda p: int(p.name.removeprefix("version_")))
-    _check_same(folder, config, provenance)
-    return folder
+    _check_same(versions[-1], config, provenance)
+    return versions[-1]
 
 
 def _check_same(folder: Path, config: FitConfig, provenance: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ folder alone (:mod:`lit_invert.report`).
 """
 
 from .folder import RunTables as RunTables
+from .folder import list_versions as list_versions
 from .folder import open_run_folder as open_run_folder
 from .folder import tabulate as tabulate
 from .folder import to_csv as to_csv

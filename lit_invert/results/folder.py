@@ -55,9 +55,27 @@ def open_run_folder(root: Path, name: str) -> Path:
     return folder
 
 
+def list_versions(runs: Path) -> list[Path]:
+    """Return the folders `version_N` of a run's name, the oldest first; none where there is no such place.
+
+    Example:
+        >>> import tempfile
+        >>> runs = Path(tempfile.mkdtemp())
+        >>> for name in ("version_10", "version_9", "version_old", "7"):
+        ...     (runs / name).mkdir()
+        >>> [folder.name for folder in list_versions(runs)]
+        ['version_9', 'version_10']
+    """
+    return sorted((path for path in runs.glob("version_*") if _number_of(path).isdecimal()), key=lambda path: int(_number_of(path)))
+
+
+def _number_of(folder: Path) -> str:
+    return folder.name.removeprefix("version_")
+
+
 def _make_next(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(n) for p in parent.iterdir() if (n := p.name.removeprefix("version_")).isdecimal()), default=-1)
+    number = 1 + max((int(_number_of(folder)) for folder in list_versions(parent)), default=-1)
     while True:
         try:
             (parent / f"version_{number}").mkdir()

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from lit_invert import Check, FitConfig, Inputs, load_plugins, parse_fit, read_every_site
 from lit_invert.atomic import write_text
+from lit_invert.cli.tables import new_table
 from lit_invert.config import config_text
 from lit_invert.driving import computing
 from lit_invert.fit import describe_run, model_provenance
@@ -123,10 +124,8 @@ def show_validation(validation: Mapping[str, Any], console: Console) -> None:
 
 
 def _verdicts(validation: Mapping[str, Any]) -> Table:
-    table = Table(title=Text(f"Validation of {validation['surrogate']['name']}"), title_justify="left", title_style="bold")
     many = len(validation["sites"]) > 1
-    for column in (*(["site"] if many else []), "check"):
-        table.add_column(column)
+    table = new_table(f"Validation of {validation['surrogate']['name']}", *(["site"] if many else []), "check")
     for column in ("value", "threshold"):
         table.add_column(column, justify="right")
     table.add_column("verdict")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lit_invert import InversionProblem, RunInfo, Site, Verdict
+from lit_invert.errors import first_names
 
 from .points import prior_points
 from .settings import settings_of
@@ -144,7 +145,7 @@ def _judge(errors: Tensor, names: tuple[str, ...], left_out: int) -> Verdict:
         if worst > limit:
             wrong = [name for name, value in zip(names, error.tolist(), strict=True) if value > limit]
             message = (
-                f"the gradient for {_listed(wrong)} is wrong: {way} and central differences differ by up to "
+                f"the gradient for {first_names(wrong)} is wrong: {way} and central differences differ by up to "
                 f"{worst:.1e} of its norm. Look for a path that is cut: detach, no_grad, numpy, rounding."
             )
             return Verdict(NAME, "fail", message, worst, limit, details)
@@ -153,9 +154,3 @@ def _judge(errors: Tensor, names: tuple[str, ...], left_out: int) -> Verdict:
         f"with the tangents of an inversion to {tangents:.1e}."
     )
     return Verdict(NAME, "pass", message, autograd, AUTOGRAD_TOLERANCE, details)
-
-
-def _listed(names: list[str]) -> str:
-    """List the first few names."""
-    shown = ", ".join(repr(name) for name in names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -8,7 +8,6 @@ first day, so fluxes want a file that begins where a fit's would; drifts want no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from lit_invert import InversionProblem, Site, load_plugins, parse_fit
 from lit_invert.cli import OneLineParser
+from lit_invert.cli.tables import new_table, number
 from lit_invert.errors import ResultsError
 from lit_invert.fit import describe_run
 from lit_invert.trust import Trust
@@ -109,7 +109,8 @@ def _table(drifts: Sequence[DriverDrift]) -> Table:
         f"Alert: PSI or shift beyond its limit, or chance below {CHANCE}, where the distance is above {LEAST_DISTANCE}, too; "
         f"or outside above {LARGEST_OUTSIDE:.0%}."
     )
-    table = Table(title="Drift of the drivers", title_justify="left", title_style="bold", caption=rule, caption_justify="left")
+    table = new_table("Drift of the drivers")
+    table.caption, table.caption_justify = rule, "left"
     table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
     table.add_column("driver", overflow="fold")
     for column in ("PSI", "limit", "KS", "chance", "shift", "limit", "distance", "outside"):
@@ -118,9 +119,9 @@ def _table(drifts: Sequence[DriverDrift]) -> Table:
         ranks = (drift.psi, drift.psi_limit, drift.ks)
         anomalies = (drift.shift, drift.shift_limit, drift.distance)
         cells = [
-            *(_number(value, ".3f") for value in ranks),
-            _number(drift.ks_chance, ".2g"),
-            *(_number(value, ".3f") for value in anomalies),
+            *map(number, ranks),
+            number(drift.ks_chance, ".2g"),
+            *map(number, anomalies),
         ]
         table.add_row(drift.driver, *cells, f"{drift.outside:.1%}")
     return table
@@ -134,14 +135,10 @@ def _lines(found: Look, baseline: Baseline, unobserved: str) -> Iterator[Text]:
         "nan ratio": (found.nan_ratio, "nan_ratio"),
     }
     for what, (now, key) in numbers.items():
-        yield Text(f"{what}: {_number(now)} (at the validation {_number(baseline.numbers.get(key))})")
+        yield Text(f"{what}: {number(now, '.3g')} (at the validation {number(baseline.numbers.get(key), '.3g')})")
     for advice in found.advice:
         yield Text(f"advice: {advice}", "yellow")
     for alert in found.alerts:
         yield Text(f"alert: {alert}", "red")
     if unobserved:
         yield Text(f"spearman is not measured, there are no observations: {unobserved}")
-
-
-def _number(value: float | None, form: str = ".3g") -> str:
-    return "-" if value is None or math.isnan(value) else format(value, form)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_invert import InversionProblem, InversionStatus
 from lit_invert.errors import ResultsError
-from lit_invert.results import Run
+from lit_invert.results import Run, list_versions
 
 _NO_RESULT = {InversionStatus.FAILED.key, InversionStatus.DIVERGED.key, "running"}
 
@@ -39,8 +39,7 @@ def latest_parameters(runs: Path, site: str, problem: InversionProblem) -> tuple
 
 def _finished(runs: Path, site: str) -> Iterator[Path]:
     """Yield the folders of runs that have results of a site, the newest first."""
-    numbered = [(int(n), p) for p in runs.glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
-    for _, version in sorted(numbered, reverse=True):
+    for version in reversed(list_versions(runs)):
         folder = version / "sites" / site if (version / "sites.csv").is_file() else version
         is_whole = all((folder / name).is_file() for name in ("parameters.csv", "metrics.json", "provenance.json"))
         if is_whole and Run(folder).metrics.get("status") not in _NO_RESULT:

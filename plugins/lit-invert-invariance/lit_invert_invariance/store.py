@@ -15,7 +15,7 @@ from typing import Any
 from lit_invert import FrozenSurrogate
 from lit_invert.atomic import write_text
 from lit_invert.errors import ResultsError
-from lit_invert.results import to_json
+from lit_invert.results import list_versions, to_json
 
 FOLDER, FILE = "validation", "validation.json"
 #: What later runs read of a validation, and of which keys they read what.
@@ -75,8 +75,7 @@ def latest_validation(runs: Path | None, wanted: str | None = None) -> Path | No
     """
     if runs is None:
         return None
-    numbered = [(int(n), p) for p in (runs / FOLDER).glob("version_*") if (n := p.name.removeprefix("version_")).isdecimal()]
-    for _, folder in sorted(numbered, reverse=True):
+    for folder in reversed(list_versions(runs / FOLDER)):
         if (folder / FILE).is_file() and wanted in (None, read_validation(folder)["surrogate"]["fingerprint"]):
             return folder
     return None
