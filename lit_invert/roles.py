@@ -35,8 +35,8 @@ class SplitSettings:
     """How observed days are shared out between `fit`, `select` and `test`."""
 
     method: Literal["auto", "years", "dates", "none"] = "auto"
-    """`auto`: blocks in every season, and the last full year as `test` if there are two; `years` and `dates`: as named below;
-    `none`: all days are `fit`."""
+    """`auto`: blocks in every season, and the last full observed year as `test` if there are two; where too few days are observed
+    to hold any back, all are `fit`. `years` and `dates`: as named below. `none`: all days are `fit`."""
     seed: int = 0
     """Seed of the draw of blocks."""
     block_days: int = 14
@@ -85,7 +85,7 @@ def assign_roles(dates: Days, observed: NDArray[np.bool_], settings: SplitSettin
 
 def _draw(roles: Roles, dates: Days, usable: NDArray[np.bool_], settings: SplitSettings) -> None:
     rng = np.random.default_rng(settings.seed)
-    years = _full_years(dates)
+    years = _full_years(dates, usable)
     if len(years) < 2:
         _draw_blocks(roles, dates, usable, settings, (SELECT, TEST), rng)
         return
@@ -102,10 +102,11 @@ def _draw_blocks(
     wanted: Sequence[str],
     rng: np.random.Generator,
 ) -> None:
-    """Give blocks of each season that are observed on half their days or more to the wanted roles, at random."""
+    """Give blocks of each season that are observed on half as many days as the best or more to the wanted roles, at random."""
     first = int(np.flatnonzero(usable)[0])
     blocks = [slice(i, i + settings.block_days) for i in range(first, len(dates) - settings.block_days + 1, settings.block_days)]
-    blocks = [b for b in blocks if 2 * usable[b].sum() >= settings.block_days]
+    best = max((usable[b].sum() for b in blocks), default=1)
+    blocks = [b for b in blocks if 2 * usable[b].sum() >= best]
     months = dates.astype("datetime64[M]").astype(int) % 12
     seasons = np.array([_SEASONS[months[(b.start + b.stop) // 2]] for b in blocks], dtype=int)
     for season in range(4):
@@ -141,10 +142,13 @@ def _days_of(dates: Days, span: int | list[str], method: str, key: str) -> NDArr
     raise ConfigError(f"{key}: with `method: {method}` expected {expected}, found {span!r}.")
 
 
-def _full_years(dates: Days) -> list[int]:
+def _full_years(dates: Days, usable: NDArray[np.bool_]) -> list[int]:
+    """Return the calendar years that the record holds whole, without those of less than half the observed days of a mean one."""
     years, counts = np.unique(dates.astype("datetime64[Y]"), return_counts=True)
     lengths = (years + 1).astype("datetime64[D]") - years.astype("datetime64[D]")
-    return [int(str(year)) for year in years[counts == lengths.astype(int)]]
+    observed = np.array([usable[dates.astype("datetime64[Y]") == year].sum() for year in years])
+    is_full = (counts == lengths.astype(int)) & (2 * observed * len(years) >= usable.sum())
+    return [int(str(year)) for year in years[is_full]]
 
 
 def _leave_gaps(roles: Roles, days: int) -> None:
@@ -170,8 +174,8 @@ def _check_settings(settings: SplitSettings) -> None:
 def _check_roles(roles: Roles, settings: SplitSettings) -> None:
     wanted = {
         FIT: True,
-        SELECT: settings.method == "auto" or bool(settings.select),
-        TEST: settings.method == "auto" or bool(settings.test),
+        SELECT: bool(settings.select),
+        TEST: bool(settings.test),
     }
     for role, is_wanted in wanted.items():
         if is_wanted and not (roles == role).any():

@@ -152,6 +152,9 @@ def read_site(
         table, settings.observed, settings.quality, spec.output_names, forcing.dates, use_quality=use_quality
     )
     roles = assign_roles(forcing.dates, observed.observed_days, settings.split, spec.warmup_days)
+    missing = [role for role in (SELECT, TEST) if not (roles == role).any()]
+    if settings.split.method == "auto" and missing:
+        notes = (*notes, f"{(roles == FIT).sum()} observed days are too few to hold any back for {' and '.join(missing)}")
     site = Site(
         name=settings.site or site_of(path),
         latitude=latitude,

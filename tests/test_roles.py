@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -94,13 +96,24 @@ def test_none_fits_every_observed_day():
     assert (assign_roles(ONE_YEAR, ALL, SplitSettings("none")) == "fit").all()
 
 
-def test_too_few_days_for_blocks_say_how_to_go_on():
+def test_too_few_days_to_hold_any_back_are_all_fitted():
     observed = np.zeros(len(ONE_YEAR), bool)
     observed[150:164] = True
-    with pytest.raises(
-        ObservationError, match=r"no observed day is left for `select` \(14 days are observed\).*`data\.split\.method: none`"
-    ):
-        assign_roles(ONE_YEAR, observed, SplitSettings())
+    assert Counter(assign_roles(ONE_YEAR, observed, SplitSettings())) == {"fit": 14, "unused": 366 - 14}
+
+
+def test_scattered_days_are_held_back_too():
+    """Towers that keep only days of measured half-hours have a sixth of their days, never half of two weeks."""
+    dates = np.arange("2010-01-01", "2016-01-01", dtype="datetime64[D]")
+    roles = assign_roles(dates, np.arange(len(dates)) % 6 == 0, SplitSettings())
+    assert {"fit", "select", "test"} <= set(roles)
+    assert (dates[roles == "test"] >= np.datetime64("2015-01-01")).all()
+
+
+def test_the_test_year_is_one_that_was_observed():
+    dates = np.arange("2010-01-01", "2016-01-01", dtype="datetime64[D]")
+    roles = assign_roles(dates, dates < np.datetime64("2014-01-01"), SplitSettings())
+    assert set(dates[roles == "test"].astype("datetime64[Y]").astype(str)) == {"2013"}
 
 
 def test_named_days_without_observations_are_an_error():
