@@ -8,6 +8,7 @@ from .checks import CHECKS
 from .extensions import HOOK_API as HOOK_API
 from .hookspecs import hookimpl
 from .losses import Boundary, LossTerm, Misfit, Prior
+from .netcdf import NetcdfReader
 from .process import SimCycle
 from .solvers import SOLVERS
 from .surrogates.loaders import LOADERS
@@ -55,8 +56,8 @@ def register_solvers() -> list[Solver]:
 
 @hookimpl
 def register_data_readers() -> list[DataReader]:
-    """CSV and Parquet."""
-    return [CsvReader(), ParquetReader()]
+    """CSV, Parquet and NetCDF."""
+    return [CsvReader(), ParquetReader(), NetcdfReader()]
 
 
 @hookimpl

@@ -177,6 +177,12 @@ DERIVATIONS: Mapping[str, Derivation] = {
             lambda dates, latitude, x: cloud_cover(x[0], dates, latitude),
         ),
         Derivation(
+            "vpd",
+            ("tmp_2m", "relative_humidity"),
+            "is computed from `tmp_2m` and `relative_humidity`",
+            lambda _, __, x: saturation_vapour_pressure(x[0]) * (1.0 - np.minimum(x[1], 100.0) / 100.0),
+        ),
+        Derivation(
             "spfh",
             ("tmp_2m", "vpd", "pressure"),
             "is computed from `tmp_2m`, `vpd` and `pressure`",

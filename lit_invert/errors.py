@@ -47,6 +47,10 @@ class TrustError(LitInvertError):
     """An artefact or an import could execute code and was not trusted by the user."""
 
 
+class ProcessModelError(LitInvertError):
+    """A process model outside of Python failed, took too long, or wrote something else than expected."""
+
+
 class ResultsError(LitInvertError):
     """A run's folder is missing, incomplete or cannot be written."""
 

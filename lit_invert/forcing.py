@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .derivations import DERIVATIONS
 from .errors import ForcingError, suggest
-from .tables import DailyTable
+from .tables import DailyTable, agreed
 
 if TYPE_CHECKING:
     from .surrogates.base import Variable
@@ -60,6 +60,7 @@ DRIVERS: Mapping[str, DriverKind] = {
     "sun_noon": DriverKind("-", 0.0, 1.0, "degrees; give the sine of the elevation"),
     "pressure": DriverKind("Pa", 45e3, 110e3, "kilopascals; set `unit: kPa`", ("PA_F", "kPa")),
     "vpd": DriverKind("Pa", 0.0, 12e3, "another unit; set `unit: hPa`", ("VPD_F", "hPa")),
+    "relative_humidity": DriverKind("%", 0.0, 105.0, "a fraction of one; set `unit: fraction`", peak=1.5),
 }
 
 #: Factor and offset of each unit that a file may use, to the unit of `DRIVERS` that measures the same.
@@ -72,11 +73,13 @@ UNITS: Mapping[str, tuple[str, float, float]] = {
     "fraction": ("%", 100.0, 0.0),
     "kg m-2 s-1": ("kg m-2 s-1", 1.0, 0.0),
     "mm d-1": ("kg m-2 s-1", 1.0 / 86_400, 0.0),
+    "mm h-1": ("kg m-2 s-1", 1.0 / 3600, 0.0),
     "kg kg-1": ("kg kg-1", 1.0, 0.0),
     "g kg-1": ("kg kg-1", 1e-3, 0.0),
     "m s-1": ("m s-1", 1.0, 0.0),
     "km h-1": ("m s-1", 1 / 3.6, 0.0),
     "ppm": ("ppm", 1.0, 0.0),
+    "mol mol-1": ("ppm", 1e6, 0.0),
     "Pa": ("Pa", 1.0, 0.0),
     "hPa": ("Pa", 100.0, 0.0),
     "kPa": ("Pa", 1000.0, 0.0),
@@ -131,7 +134,7 @@ def read_forcing(
     _check_settings(settings, drivers)
     source = _Source(table, settings, drivers, latitude)
     columns = [_to_spec_unit(source.driver(v.name), v) for v in drivers]
-    return Forcing(table.dates, tuple(v.name for v in drivers), np.stack(columns, axis=1), tuple(source.notes))
+    return Forcing(table.dates, tuple(v.name for v in drivers), np.stack(columns, axis=1), (*table.notes, *source.notes))
 
 
 class _Source:
@@ -156,7 +159,9 @@ class _Source:
             self.notes.append(f"`{name}` is constant at {setting.constant:g} (config).")
             return self._checked(name, np.full(len(self.table.dates), setting.constant), None, setting.unit)
         if setting.column is not None or self.table.has(name):
-            return self._read(name, setting.column or name, setting.unit)
+            column = setting.column or name
+            unit = agreed(self.table, column, f"data.drivers.{name}.unit", setting.unit, self.table.unit(column))
+            return self._read(name, column, unit)
         fluxnet = DRIVERS[name].fluxnet if name in DRIVERS else None
         if fluxnet is not None and self.table.has(fluxnet[0]) and self._is_usable(name, fluxnet[0]):
             return self._read(name, fluxnet[0], setting.unit or fluxnet[1])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ObservationError, ShapeError, suggest
-from .tables import DailyTable
+from .tables import DailyTable, agreed
 
 Sign = Literal["nep", "nee"]
 
@@ -59,6 +59,7 @@ _CONVENTIONS: Mapping[str, tuple[_Convention, ...]] = {
         _Convention("nee", "nee"),
         _Convention("NEE_VUT_REF", "nee", "NEE_VUT_REF_QC"),
         _Convention("NEE_CUT_REF", "nee", "NEE_CUT_REF_QC"),
+        _Convention("NEE_daily", "nee"),
     ),
     "gpp": (_Convention("gpp"), _Convention("GPP_NT_VUT_REF"), _Convention("GPP_DT_VUT_REF")),
 }
@@ -229,7 +230,9 @@ def _read_flux(
             f"{key}: column {column!r} is ecosystem respiration, which includes the plants'; the surrogate's 'rh' does not. "
             "Leave it out."
         )
-    sign, unit = setting.sign or convention.sign, setting.unit or "gC m-2 d-1"
+    sign = setting.sign or convention.sign
+    agreed(table, column, f"{key}.sign", sign, table.sign(column) if name == "nep" else None)
+    unit = agreed(table, column, f"{key}.unit", setting.unit, _carbon_unit(table, column, setting.unit)) or "gC m-2 d-1"
     if sign == "nee" and name != "nep":
         raise ObservationError(f"{key}.sign: 'nee' is a sign of net exchange; for {name!r} leave it out.")
     values = to_carbon(table.numbers(column, f"`{key}.column`"), unit, sign, f"{key}.unit")
@@ -257,14 +260,21 @@ def _find_convention(table: DailyTable, name: str, setting: ObservedSettings) ->
             f"Name yours in `{key}.column`, with its sign and unit."
         )
     for what, stated, choice in (
-        ("sign", setting.sign or name != "nep", "'nep' if uptake is positive, 'nee' if release is"),
-        ("unit", setting.unit, f"one of {', '.join(FLUX_UNITS)}"),
+        ("sign", setting.sign or table.sign(column) or name != "nep", "'nep' if uptake is positive, 'nee' if release is"),
+        ("unit", setting.unit or table.unit(column), f"one of {', '.join(FLUX_UNITS)}"),
     ):
         if not stated:
             raise ObservationError(
                 f"{key}.{what}: is not stated, and the name of column {column!r} does not say it. Give {choice}."
             )
-    return _Convention(column)
+    return _Convention(column, "nee" if table.sign(column) == "nee" and name == "nep" else "nep")
+
+
+def _carbon_unit(table: DailyTable, column: str, stated: str | None) -> str | None:
+    """Return the unit that the file states; of a mass without its substance, only the config can say that it is of carbon."""
+    unit = table.unit(column)
+    is_said = unit is not None and stated is not None and unit.replace("g m-2", "gC m-2") == stated
+    return stated if is_said else unit
 
 
 def _check_magnitude(table: DailyTable, column: str, values: NDArray[np.float64], unit: str) -> None:
@@ -304,7 +314,7 @@ def _read_sigma(
     if setting.uncertainty is None:
         return np.ones(len(mask))
     given = table.numbers(setting.uncertainty, f"`{key}.uncertainty`")
-    sigma = to_carbon(given, unit, "nep", f"{key}.unit")
+    sigma = to_carbon(given, _carbon_unit(table, setting.uncertainty, unit) or unit, "nep", f"{key}.unit")
     wrong = np.flatnonzero(mask & (sigma <= 0))
     if wrong.size:
         raise ObservationError(

@@ -48,7 +48,8 @@ class DataReader(Protocol):
 
         Returns:
             A frame with one row a day in the file's order, a column `date`, `TIMESTAMP` or `ds`, and raw columns under the
-            names they have in the file; its index holds the row numbers that a user would count.
+            names they have in the file; its index holds the row numbers that a user would count. A file that says what its
+            columns mean puts it into `attrs`: `units` and `signs` by column, and `notes`, a sentence each.
         """
 
 
@@ -114,6 +115,21 @@ class DailyTable:
         """Say whether there is a column of that name."""
         return column in self.frame.columns
 
+    def unit(self, column: str) -> str | None:
+        """Return the unit that the file itself states for a column; text files state none."""
+        unit: str | None = self.frame.attrs.get("units", {}).get(column)
+        return unit
+
+    def sign(self, column: str) -> str | None:
+        """Return the sign, `nep` or `nee`, that the file itself states for a net flux."""
+        sign: str | None = self.frame.attrs.get("signs", {}).get(column)
+        return sign
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done on reading, a sentence each."""
+        return tuple(self.frame.attrs.get("notes", ()))
+
     def place(self, position: int, column: str) -> str:
         """Say where a value stands: file, row, column and date."""
         row, date = self.frame.index[position], self.dates[position]
@@ -147,6 +163,27 @@ class DailyTable:
             )
         values[values == MISSING] = np.nan
         return values
+
+
+def agreed(table: DailyTable, column: str, key: str, stated: str | None, found: str | None) -> str | None:
+    """Return what the config states of a column, or else what the file states.
+
+    Args:
+        table: The file.
+        column: The column.
+        key: Key of the config, such as `data.observed.nep.unit`.
+        stated: What the config says, if anything.
+        found: What the file says, if anything.
+
+    Raises:
+        ObservationError: If both say something, and not the same.
+    """
+    if stated is not None and found is not None and stated != found:
+        raise ObservationError(
+            f"{table.path}: column {column!r} is {found!r} by its own attributes, but `{key}` is {stated!r}. "
+            "Leave the key out, or mend the file."
+        )
+    return found if stated is None else stated
 
 
 def load_table(path: Path, settings: DataSettings, readers: Mapping[str, DataReader]) -> DailyTable:

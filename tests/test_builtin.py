@@ -20,7 +20,7 @@ def test_everything_of_ours_is_there_by_name():
     assert list(REGISTRY.surrogate_loaders) == ["export", "import", "lstm", "neuralhydrology", "onnx", "torchscript"]
     assert list(REGISTRY.process_models) == ["simcycle"]
     assert {"adam", "adamw"} <= set(REGISTRY.solvers)
-    assert list(REGISTRY.data_readers) == ["csv", "parquet"]
+    assert list(REGISTRY.data_readers) == ["csv", "netcdf", "parquet"]
     assert REGISTRY.checks
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import ObservationError
+from ..netcdf import NetcdfReader
 from ..plugins import Registry
 from ..sites import DataSettings
 from ..tables import CsvReader, DataReader, ParquetReader, query_column
@@ -50,7 +51,7 @@ class RememberingReader:
 
     def _matters(self, settings: DataSettings) -> str:
         """Return what in the settings decides what a file is read as; of a plugin's reader nobody knows, so all of them."""
-        is_ours = type(self.reader) in (CsvReader, ParquetReader)
+        is_ours = type(self.reader) in (CsvReader, ParquetReader, NetcdfReader)
         return query_column(settings.query) if is_ours else repr(settings)
 
 
