@@ -1,4 +1,4 @@
-"""How well simulated fluxes match observed ones: five scores and their edge cases.
+"""How well simulated fluxes match observed ones: scores and their edge cases.
 
 All work in float64 on two (n,)-dim arrays of the same days, in the flux's own unit, and return NaN where a score has no meaning:
 all of them without a day, and those that divide by a spread (r, NSE, KGE) when that spread is zero. JSON files have null for NaN.
@@ -10,6 +10,9 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+#: Fewest calendar months that show a season's amplitude.
+_FEWEST_MONTHS = 6
 
 
 def rmse(simulated: ArrayLike, observed: ArrayLike) -> float:
@@ -149,6 +152,116 @@ def scores(simulated: ArrayLike, observed: ArrayLike, mask: ArrayLike) -> dict[s
         "nse": nse(s, o),
         "kge": kge(s, o),
     }
+
+
+def mae(simulated: ArrayLike, observed: ArrayLike) -> float:
+    """Mean absolute error.
+
+    Args:
+        simulated: An (n,)-dim array [e.g. gC m-2 d-1].
+        observed: An array of the same shape and unit, without NaN.
+
+    Returns:
+        The error in the same unit; NaN when n is 0.
+
+    Example:
+        >>> mae([3.0, 1.0], [1.0, 2.0])
+        1.5
+    """
+    pair = _pair(simulated, observed)
+    return float(np.mean(np.abs(pair[0] - pair[1]))) if pair.size else math.nan
+
+
+def unbiased_rmse(simulated: ArrayLike, observed: ArrayLike) -> float:
+    r"""Root mean squared error that is left once the bias is taken away.
+
+    .. math:: \sqrt{\mathrm{RMSE}^2 - \mathrm{bias}^2}
+
+    Args:
+        simulated: An (n,)-dim array [e.g. gC m-2 d-1].
+        observed: An array of the same shape and unit, without NaN.
+
+    Returns:
+        The error in the same unit; NaN when n is 0.
+
+    Example:
+        >>> unbiased_rmse([3.0, 1.0], [1.0, 1.0])
+        1.0
+    """
+    pair = _pair(simulated, observed)
+    return float(np.std(pair[0] - pair[1])) if pair.size else math.nan
+
+
+def slope(simulated: ArrayLike, observed: ArrayLike) -> float:
+    """Slope of the least-squares line of simulated on observed.
+
+    Args:
+        simulated: An (n,)-dim array.
+        observed: An array of the same shape, without NaN.
+
+    Returns:
+        One where a step of the observed flux is followed in full; NaN when `observed` does not vary.
+
+    Example:
+        >>> slope([0.0, 1.0, 2.0], [0.0, 2.0, 4.0])
+        0.5
+    """
+    s, o = _pair(simulated, observed)
+    if _is_constant(o):
+        return math.nan
+    o = o - o.mean()
+    return float(o @ (s - s.mean()) / (o @ o))
+
+
+def amplitude_ratio(simulated: ArrayLike, observed: ArrayLike, months: ArrayLike) -> float:
+    """Seasonal amplitude of the simulated flux over that of the observed one.
+
+    The amplitude is the range of the means by calendar month, over the same days on both sides.
+
+    Args:
+        simulated: An (n,)-dim array.
+        observed: An array of the same shape, without NaN.
+        months: Calendar month of each day, (n,).
+
+    Returns:
+        One for the right amplitude; NaN where fewer than six months have a day, or the observed means do not vary.
+
+    Example:
+        >>> amplitude_ratio([0, 1, 2, 3, 4, 5], [0, 2, 4, 6, 8, 10], [1, 2, 3, 4, 5, 6])
+        0.5
+    """
+    s, o = _pair(simulated, observed)
+    _, place = np.unique(np.asarray(months), return_inverse=True)
+    days = np.bincount(place)
+    if len(days) < _FEWEST_MONTHS:
+        return math.nan
+    ranges = [np.ptp(np.bincount(place, values) / days) for values in (s, o)]
+    return float(ranges[0] / ranges[1]) if ranges[1] > 0 else math.nan
+
+
+def chi_squared(simulated: ArrayLike, observed: ArrayLike, sigma: ArrayLike, parameters: int = 0) -> float:
+    r"""Chi squared per degree of freedom: near one where the residuals are as large as the observations' errors.
+
+    .. math:: \frac{1}{n - k} \sum_t \left( \frac{s_t - o_t}{\sigma_t} \right)^2
+
+    Args:
+        simulated: An (n,)-dim array.
+        observed: An array of the same shape, without NaN.
+        sigma: Standard deviation of each observation, (n,), in the same unit; days where it is not positive are left out.
+        parameters: How many directions k the fit has used up; 0 on days that it has not seen.
+
+    Returns:
+        The ratio; NaN where no degree of freedom is left.
+
+    Example:
+        >>> chi_squared([1.0, 3.0], [0.0, 0.0], [1.0, 3.0])
+        1.0
+    """
+    s, o = _pair(simulated, observed)
+    width = np.asarray(sigma, dtype=np.float64)
+    known = width > 0
+    freedom = int(known.sum()) - parameters
+    return float(np.sum(np.square((s[known] - o[known]) / width[known])) / freedom) if freedom > 0 else math.nan
 
 
 def _pair(simulated: ArrayLike, observed: ArrayLike) -> NDArray[np.float64]:

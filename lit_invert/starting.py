@@ -2,7 +2,8 @@
 
 A long record says most of what it has to say in its first years, so the first steps are taken there, at a fraction of the price.
 Several starts run as one batch; after every few steps the worse half is dropped (successive halving), so that eight of them cost
-little more than two. Many sites go the same way at once, each by its own days, its own halves and its own steps.
+little more than two; or all of them run to their end. Many sites go the same way at once, each by its own days, its own halves and
+its own steps.
 
 Source:
     Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization, AISTATS, for halving.
@@ -11,15 +12,17 @@ Source:
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from .objective import Objective
-from .parameters import ParameterSpace
 from .problem import InversionProblem
 from .problem_objective import ProblemObjective
 from .solvers.minimize import BuildSolver, minimize
+from .start_journal import Journal
 
 #: Share of the observed days that the coarse problem has.
 COARSE_SHARE = 0.3
@@ -31,40 +34,6 @@ COARSE_TOLERANCE = 0.1
 COARSE_STEPS = 6
 #: Steps of each start between two halvings.
 STEPS_A_ROUND = 2
-
-
-def draw_starts(space: ParameterSpace, count: int, generator: Generator) -> Tensor:
-    """Return the prior and draws from it, inside the bounds.
-
-    Args:
-        space: Parameters and their spaces, of one member.
-        count: Number of starts.
-        generator: Source of randomness, on the CPU.
-
-    Returns:
-        A (count, P)-dim tensor in the optimiser's coordinates; its first row is the prior.
-    """
-    (known,) = space.priors
-    prior = space.scaler.to_scaled(known)
-    noise = torch.randn(count, len(prior), generator=generator, dtype=torch.float64).to(prior)
-    noise[0] = 0.0
-    noise[:, space.fixed] = 0.0
-    physical = space.bounds.clip(space.scaler.to_physical(prior + noise * space.prior_sd_scaled))
-    physical[0] = known
-    return space.to_theta(physical)
-
-
-def draw_all_starts(space: ParameterSpace, sites: int, count: int, seed: int) -> Tensor:
-    """Return the starts of each site, (S, count, P): the same draws for all, so that no site's depend on its neighbours.
-
-    Args:
-        space: Parameters and their spaces, of one member or of S.
-        sites: Number of sites.
-        count: Number of starts of each.
-        seed: Seed of the draws.
-    """
-    each = [draw_starts(space.rows(torch.tensor([i])), count, Generator().manual_seed(seed)) for i in range(len(space.priors))]
-    return torch.stack(each).expand(sites, -1, -1)
 
 
 def coarse_days(problem: InversionProblem, target: str) -> list[int | None]:
@@ -102,7 +71,12 @@ def find_start(
 
 
 def find_starts(
-    objective: ProblemObjective, build: BuildSolver, theta: Tensor, target: str = "nep", coarse: bool = True
+    objective: ProblemObjective,
+    build: BuildSolver,
+    theta: Tensor,
+    target: str = "nep",
+    coarse: bool = True,
+    journal: Journal | None = None,
 ) -> tuple[Tensor, list[str]]:
     """Find where the fits of S sites start, each as if it were alone.
 
@@ -112,6 +86,7 @@ def find_starts(
         theta: Places to start from, (S, N, P); the first of each site is its prior.
         target: The flux that is fitted.
         coarse: Whether the first steps are taken on the first years alone, where a record is long enough.
+        journal: Notes what becomes of the starts, of one site.
 
     Returns:
         Theta, (S, P), and how each was found, in words; empty where it was given.
@@ -130,10 +105,12 @@ def find_starts(
             first = problem.first([own or min(known) for own in days[: len(problem.mask)]])
         rows = torch.tensor(chosen, device=theta.device)
         few = ProblemObjective(first, objective.is_bounded, None if len(chosen) == sites else rows)
-        best = halve(few, theta[rows], build)
+        best = halve(few, theta[rows], build, journal)
         steps = None
         if is_coarse:
             best, steps = descend(few, best, build)
+            if journal is not None:
+                journal.steps[journal.kept] += steps[0]
         found[rows] = best
         for place, i in enumerate(chosen):
             how[i] = _in_words(theta.shape[1], None if steps is None else steps[place], days[i])
@@ -171,23 +148,73 @@ def descend(objective: Objective, theta: Tensor, build: BuildSolver) -> tuple[Te
     return parameter.detach(), solver.steps.tolist()
 
 
-def halve(objective: ProblemObjective, theta: Tensor, build: BuildSolver) -> Tensor:
+def halve(objective: ProblemObjective, theta: Tensor, build: BuildSolver, journal: Journal | None = None) -> Tensor:
     """Drop the worse half of each site's starts after every few steps until one is left.
 
     Args:
         objective: The problem of S sites.
         theta: Starts of each, a (S, N, P)-dim tensor; the first is used in place of one whose loss is not finite.
         build: The solver.
+        journal: Notes what becomes of the starts, of one site.
 
     Returns:
         The start of each site that is left, where its steps have led it, (S, P).
     """
-    sites, count, _ = theta.shape
-    if count > 1:
-        finite = objective.repeated(sites, count).loss(theta.flatten(0, 1)).isfinite().unflatten(0, (sites, count))
-        theta = torch.where(finite[..., None], theta, theta[:, :1])  # if the prior's is not, the solver says so
+    sites = len(theta)
+    theta, places = _without_failed(objective, theta, journal), torch.arange(theta.shape[1]).expand(sites, -1)
     while (count := theta.shape[1]) > 1:
+        began = time.perf_counter()
         found = minimize(objective.repeated(sites, count), theta.flatten(0, 1), build, max_iters=STEPS_A_ROUND)
+        if journal is not None:
+            journal.note(places[0], found.theta, found.steps, time.perf_counter() - began)
         order = found.loss.unflatten(0, (sites, count)).argsort(1)[:, : (count + 1) // 2]  # NaN is last
         theta = found.theta.unflatten(0, (sites, count)).take_along_dim(order[..., None], 1)
+        places = places.take_along_dim(order.cpu(), 1)
+    if journal is not None:
+        journal.kept = int(places[0, 0])
     return theta.squeeze(1)
+
+
+def run_all(
+    objective: ProblemObjective,
+    build: BuildSolver,
+    theta: Tensor,
+    rank: Callable[[Tensor], Tensor],
+    max_iters: int,
+    journal: Journal | None = None,
+) -> tuple[Tensor, list[str]]:
+    """Run every start of S sites to its end, in one batch, and keep the best of each site.
+
+    Args:
+        objective: The problem of all sites.
+        build: The solver.
+        theta: Places to start from, (S, N, P); the first is used in place of one whose loss is not finite.
+        rank: From the ends of all starts, (S N, P), to a number each by which the least is kept.
+        max_iters: Most steps of a start.
+        journal: Notes what becomes of the starts, of one site.
+
+    Returns:
+        Theta, (S, P), and how each was found, in words.
+    """
+    sites, count, _ = theta.shape
+    theta, began = _without_failed(objective, theta, journal), time.perf_counter()
+    found = minimize(objective.repeated(sites, count), theta.flatten(0, 1), build, max_iters=max_iters)
+    score = rank(found.theta).unflatten(0, (sites, count))
+    kept = torch.where(score.isfinite(), score, math.inf).argmin(1)
+    if journal is not None:
+        journal.note(torch.arange(count), found.theta, found.steps, time.perf_counter() - began)
+        journal.rounds.zero_()
+        journal.is_halved, journal.kept = False, int(kept[0])
+    ends = found.theta.unflatten(0, (sites, count))
+    return ends[torch.arange(sites), kept], [f"best of {count} starts, each run to its end"] * sites
+
+
+def _without_failed(objective: ProblemObjective, theta: Tensor, journal: Journal | None) -> Tensor:
+    """Return the starts, (S, N, P), with the first of a site in place of those whose loss is not finite."""
+    sites, count, _ = theta.shape
+    if count == 1:
+        return theta
+    finite = objective.repeated(sites, count).loss(theta.flatten(0, 1)).isfinite().unflatten(0, (sites, count))
+    if journal is not None:
+        journal.failed = ~finite[0].cpu()
+    return torch.where(finite[..., None], theta, theta[:, :1])  # if the prior's is not, the solver says so

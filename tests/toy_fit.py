@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lit_invert.config import parse_fit
+from lit_invert.fit import read_inputs
+from lit_invert.inversion import invert_sites
+from lit_invert.plugins import load_plugins
+from lit_invert.results import open_run_folder, tabulate, write_results
 from lit_invert.surrogates.base import SurrogateSpec
 from lit_invert.testing import toy_forcing, toy_surrogate, toy_truth
 
@@ -62,3 +68,27 @@ def write_toy_fit(folder: Path, days: int = 120) -> Path:
     (folder / "table.csv").write_text(TABLE)
     (folder / "config.yaml").write_text(CONFIG)
     return folder / "config.yaml"
+
+
+def finished_toy_run(folder: Path, inversion: str = "") -> tuple[Path, dict[str, Any]]:
+    """Fit the toy and write its results alone, without figures and report.
+
+    Args:
+        folder: Where all of it goes.
+        inversion: More lines of the block `inversion`, indented.
+
+    Returns:
+        The folder of the run, and its metrics.
+    """
+    path = write_toy_fit(folder)
+    path.write_text(path.read_text().replace("inversion:\n", f"inversion:\n{inversion}"))
+    registry = load_plugins()
+    config = parse_fit(["--config", str(path)], registry)
+    inputs = read_inputs(config, registry)
+    (result,) = invert_sites(
+        inputs.surrogate, inputs.table, [inputs.record], config.inversion, trainer=config.trainer, logger=False
+    )
+    tables = tabulate(result, inputs.site, inputs.sealed, inputs.surrogate.spec)
+    run = open_run_folder(folder / "logs", config.name)
+    write_results(run, tables, config_text=config.text, provenance={})
+    return run, tables.metrics

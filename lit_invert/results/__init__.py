@@ -13,6 +13,9 @@ from .folder import to_csv as to_csv
 from .folder import to_json as to_json
 from .folder import write_results as write_results
 from .folder import write_status as write_status
+from .many import SitesRun as SitesRun
+from .many import is_sites_run as is_sites_run
+from .many import read_sites_run as read_sites_run
 from .provenance import collect_provenance as collect_provenance
 from .reading import Run as Run
 from .reading import load_metrics as load_metrics
@@ -20,3 +23,5 @@ from .reading import load_parameters as load_parameters
 from .reading import read_run as read_run
 from .result import InversionResult as InversionResult
 from .result import InversionStatus as InversionStatus
+from .starts import StartRecord as StartRecord
+from .starts import start_table as start_table

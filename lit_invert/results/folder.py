@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..sites import SealedObservations, Site
 from ..surrogates.base import SurrogateSpec
 from .result import InversionResult, InversionStatus
 from .summary import summarise
-from .tables import flux_table, parameter_table
+from .tables import flux_table, forcing_table, parameter_table
 
 #: Nine digits tell any two float32 numbers apart, and hide the last bits of float64 in which machines differ.
 _FLOAT_FORMAT = "%.9g"
@@ -96,6 +96,10 @@ class RunTables:
     """As `parameter_table` returns it."""
     metrics: dict[str, Any]
     """What metrics.json holds, with NaN where the file has null."""
+    forcing: pd.DataFrame
+    """As `forcing_table` returns it."""
+    more: Mapping[str, pd.DataFrame | Mapping[str, Any]] = field(default_factory=dict)
+    """Further tables and values, by the name of their file: what an analysis beyond the optimum found."""
 
 
 def tabulate(
@@ -105,6 +109,7 @@ def tabulate(
     spec: SurrogateSpec,
     resimulated: NDArray[np.float64] | None = None,
     verdicts: Sequence[Verdict] = (),
+    support: Mapping[str, Any] | None = None,
 ) -> RunTables:
     """Lay out what an inversion found. This is the one place where the `test` days are opened.
 
@@ -115,17 +120,19 @@ def tabulate(
         spec: The surrogate's spec.
         resimulated: Fluxes of the process model at the optimum, (T, V) [gC m-2 d-1]; None without a process model.
         verdicts: What the checks before the fit found.
+        support: How far the surrogate was trained for this optimum, where that was measured.
     """
     fluxes = flux_table(result, site, sealed_test.open(), resimulated, spec)
     parameters = parameter_table(result, spec)
     metrics = {
         "site": site.name,
         "latitude": site.latitude,
-        **summarise(result, fluxes, parameters, spec),
+        "drivers": {driver.name: driver.unit for driver in spec.drivers},
+        **summarise(result, fluxes, parameters, spec, support),
         "notes": list(site.notes),
         "checks": [asdict(verdict) for verdict in verdicts],
     }
-    return RunTables(result, fluxes, parameters, metrics)
+    return RunTables(result, fluxes, parameters, metrics, forcing_table(site))
 
 
 def write_results(folder: Path, tables: RunTables, *, config_text: str, provenance: Mapping[str, Any]) -> None:
@@ -144,9 +151,12 @@ def write_results(folder: Path, tables: RunTables, *, config_text: str, provenan
         "config.yaml": config_text,
         "parameters.csv": to_csv(tables.parameters),
         "fluxes.csv": to_csv(tables.fluxes),
+        "forcing.csv": to_csv(tables.forcing),
         "history.csv": to_csv(tables.result.history),
         "provenance.json": to_json(provenance),
         "metrics.json": to_json(tables.metrics),
+        **({} if tables.result.starts is None else {"starts.csv": to_csv(tables.result.starts)}),
+        **{name: to_csv(item) if isinstance(item, pd.DataFrame) else to_json(item) for name, item in tables.more.items()},
     }
     try:
         for name, text in files.items():

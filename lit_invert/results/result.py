@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -67,3 +68,7 @@ class InversionResult:
     """Wall time of the fit [s]."""
     target: str = "nep"
     """The flux that was fitted."""
+    lambda_prior: float = math.nan
+    """Weight of the prior, given or derived; NaN where the loss has no such term."""
+    starts: pd.DataFrame | None = None
+    """What became of each start, as :func:`lit_invert.results.start_table` returns it; None where there was one."""

@@ -8,16 +8,19 @@ difference of large fluxes, and can be right for the wrong reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..baselines import BASELINES
 from ..metrics import bias, rmse, scores
 from ..surrogates.base import SurrogateSpec
+from .advice import advise
 from .result import InversionResult
+from .starts import summarise_starts
 
 #: Roles of observed days that are scored.
 ROLES = ("fit", "select", "test")
@@ -49,7 +52,13 @@ PLAUSIBLE = (
 )
 
 
-def summarise(result: InversionResult, fluxes: pd.DataFrame, parameters: pd.DataFrame, spec: SurrogateSpec) -> dict[str, Any]:
+def summarise(
+    result: InversionResult,
+    fluxes: pd.DataFrame,
+    parameters: pd.DataFrame,
+    spec: SurrogateSpec,
+    support: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the content of metrics.json.
 
     Args:
@@ -57,6 +66,7 @@ def summarise(result: InversionResult, fluxes: pd.DataFrame, parameters: pd.Data
         fluxes: As `flux_table` returns it.
         parameters: As `parameter_table` returns it.
         spec: The surrogate's outputs, warm-up and accuracy.
+        support: How far the surrogate was trained for this optimum, where that was measured.
 
     Returns:
         Plain values, NaN where a score has no meaning; docs/results.md explains the keys.
@@ -72,6 +82,7 @@ def summarise(result: InversionResult, fluxes: pd.DataFrame, parameters: pd.Data
         "monitor": result.monitor,
         "seconds": result.seconds,
         "roles": score_roles(fluxes, spec.output_names),
+        "baselines": score_baselines(fluxes, result.target),
         "annual_sums": _annual_sums(warm, spec.output_names),
         "plausibility": judge_plausibility(warm, spec.output_names),
         "parameter_distance": _distance(result, parameters),
@@ -79,6 +90,8 @@ def summarise(result: InversionResult, fluxes: pd.DataFrame, parameters: pd.Data
         "loss": {"prior": dict(result.loss_prior), "optimum": dict(result.loss_optimum)},
         "resimulation_gap": _resimulation_gap(warm, spec.output_names),
         "surrogate": {"name": spec.name, "accuracy": dict(spec.accuracy)},
+        "support": support,
+        "starts": None if result.starts is None else summarise_starts(result.starts),
     }
     return {**metrics, "advice": advise(metrics)}
 
@@ -107,6 +120,34 @@ def _score(days: pd.DataFrame, name: str) -> dict[str, Any]:
     change = 100 * (after - before) / before if before > 0 else math.nan
     without_n = {run: {key: value for key, value in found.items() if key != "n"} for run, found in runs.items()}
     return {"n": runs["prior"]["n"], "rmse_change_percent": change, **without_n}
+
+
+def score_baselines(fluxes: pd.DataFrame, target: str) -> dict[str, Any]:
+    r"""Score the baselines and the prior run on the observed days of each role, and the skill of the optimum against each.
+
+    .. math:: 1 - \mathrm{MSE}_{optimum} / \mathrm{MSE}_{baseline}
+
+    Args:
+        fluxes: As `flux_table` returns it.
+        target: The flux that was fitted.
+
+    Returns:
+        By role with observed days: each baseline's `rmse`, `bias`, `r`, `nse` and `kge`, and under `skill` a number each, positive
+        where the optimum is better; nothing where the table has no baselines.
+    """
+    if f"{target}_{next(iter(BASELINES))}" not in fluxes:
+        return {}
+    by_role = {role: fluxes[(fluxes["role"] == role) & fluxes[f"{target}_mask"]] for role in ROLES}
+    return {role: _score_rivals(days, target) for role, days in by_role.items() if len(days)}
+
+
+def _score_rivals(days: pd.DataFrame, target: str) -> dict[str, Any]:
+    observed = days[f"{target}_observed"]
+    every = np.ones(len(days), dtype=bool)
+    found = {name: scores(days[f"{target}_{name}"], observed, every) for name in (*BASELINES, "prior")}
+    own = rmse(days[f"{target}_optimum"], observed) ** 2
+    skill = {name: 1 - own / score["rmse"] ** 2 if score["rmse"] > 0 else math.nan for name, score in found.items()}
+    return {**{name: {key: value for key, value in score.items() if key != "n"} for name, score in found.items()}, "skill": skill}
 
 
 def _annual_sums(days: pd.DataFrame, outputs: Sequence[str]) -> dict[str, Any]:
@@ -164,49 +205,3 @@ def _resimulation_gap(days: pd.DataFrame, outputs: Sequence[str]) -> dict[str, A
         return None
     pairs = {name: (days[f"{name}_optimum"], days[f"{name}_resimulated"]) for name in outputs}
     return {name: {"rmse": rmse(*pair), "bias": bias(*pair)} for name, pair in pairs.items()}
-
-
-def advise(metrics: dict[str, Any]) -> list[str]:
-    """Say in sentences what a reader of the scores should know before believing them.
-
-    Args:
-        metrics: The other keys of metrics.json.
-
-    Returns:
-        Sentences; an empty list when there is nothing to say.
-    """
-    target = metrics["target"]
-    test, fit = (metrics["roles"][role].get(target, {"n": 0}) for role in ("test", "fit"))
-    advice = []
-    if test["n"] == 0:
-        advice.append(
-            "No test days were held back, so nothing here shows that the parameters hold beyond the days they were fitted to."
-        )
-    elif test["rmse_change_percent"] > 0:
-        advice.append(f"On the test days the {target.upper()} RMSE rose: these parameters do not generalise.")
-    if test["n"] and test["optimum"]["nse"] < 0:
-        advice.append(
-            f"On the test days the optimum is no better than the mean of the observations (NSE {test['optimum']['nse']:.2f}): "
-            "a smaller error is not yet skill."
-        )
-    if metrics["at_bound"]:
-        names = ", ".join(metrics["at_bound"])
-        advice.append(f"At a bound of its range: {names}. The data ask for values that the table forbids, or cannot tell.")
-    accuracy = metrics["surrogate"]["accuracy"].get(target)
-    if fit["n"] and accuracy is not None and fit["optimum"]["rmse"] < accuracy:
-        advice.append(
-            f"The fit's RMSE ({fit['optimum']['rmse']:.2f}) is below the surrogate's own error ({accuracy:.2f} gC m-2 d-1): "
-            "part of it fits the surrogate, not the ecosystem."
-        )
-    for band in metrics["plausibility"]:
-        if not band["plausible"]["optimum"]:
-            advice.append(
-                f"{band['quantity'].upper()} at the optimum is {band['optimum']:.3g}, outside the plausible "
-                f"{band['low']:g} to {band['high']:g}{'' if band['unit'] == '-' else ' ' + band['unit']}: "
-                "NEP may be right for the wrong reason."
-            )
-    if "resimulated" in test and test["n"] and test["resimulated"]["rmse"] >= test["prior"]["rmse"]:
-        advice.append(
-            "The process model itself does not fit the test days better at these parameters: the surrogate misled the fit."
-        )
-    return advice

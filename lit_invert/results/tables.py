@@ -1,4 +1,4 @@
-"""The tables of a run: fluxes day by day, and parameters before and after."""
+"""The tables of a run: fluxes and weather day by day, and parameters before and after."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..baselines import predict_baselines
 from ..observations import Observations
 from ..parameters import ParameterSpace
 from ..sites import Site
@@ -14,7 +15,7 @@ from ..transforms import ScaledTransform
 from .result import InversionResult
 
 #: A parameter is at a bound when it is no further from it than this share of its range: room for a round trip through float32.
-_AT_BOUND = 1e-5
+AT_BOUND = 1e-5
 
 
 def flux_table(
@@ -35,7 +36,8 @@ def flux_table(
 
     Returns:
         Columns `date`, `role`, and for each output `<output>_prior`, `_optimum` (NaN in the first context of a network of windows),
-        `_resimulated` (if given), `_observed`, `_mask` and `_sigma` (if the data give one).
+        `_resimulated` (if given), `_observed`, `_mask` and `_sigma` (if the data give one); of the target also `_season` and
+        `_regression`, the baselines that the `fit` days alone teach.
     """
     observed, mask, sigma = _join_roles([site.fit, *([] if site.select is None else [site.select]), test])
     columns: dict[str, object] = {"date": np.datetime_as_string(site.dates, unit="D"), "role": site.roles}
@@ -49,7 +51,23 @@ def flux_table(
         columns[f"{name}_mask"] = mask[:, i]
         if sigma is not None:
             columns[f"{name}_sigma"] = sigma[:, i]
+    place = spec.output_names.index(result.target)
+    rivals = predict_baselines(site.dates, np.asarray(site.forcing), site.fit.values[:, place], site.fit.mask[:, place])
+    columns |= {f"{result.target}_{name}": values for name, values in rivals.items()}
     return pd.DataFrame(columns)
+
+
+def forcing_table(site: Site) -> pd.DataFrame:
+    """Lay out the weather that drove the simulations, one row a day.
+
+    Args:
+        site: The site.
+
+    Returns:
+        Column `date`, and one a driver in the unit of the surrogate's spec.
+    """
+    drivers = dict(zip(site.drivers, np.asarray(site.forcing).T, strict=True))
+    return pd.DataFrame({"date": np.datetime_as_string(site.dates, unit="D"), **drivers})
 
 
 def _join_roles(
@@ -109,6 +127,6 @@ def _at_bound(
     fixed: NDArray[np.bool_],
 ) -> NDArray[np.str_]:
     """Name the bound that each free parameter has reached; an infinite one is never reached."""
-    room = np.where(np.isfinite(upper - lower), _AT_BOUND * (upper - lower), 0.0)
+    room = np.where(np.isfinite(upper - lower), AT_BOUND * (upper - lower), 0.0)
     at_min, at_max = ~fixed & (optimum <= lower + room), ~fixed & (optimum >= upper - room)
     return np.where(at_min, "min", np.where(at_max, "max", ""))

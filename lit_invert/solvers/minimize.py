@@ -24,6 +24,8 @@ class Solution:
     """Loss there, (B,) [-]."""
     iterations: int
     """Steps of the member that took most."""
+    steps: Tensor
+    """Steps of each member, (B,)."""
     status: str
     """Why it ended, in one sentence."""
     evaluations: dict[str, int]
@@ -61,4 +63,4 @@ def minimize(
         if solver.finished:
             break
         solver.step()
-    return Solution(parameter.detach(), solver.loss, solver.iterations, solver.status, solver.evaluations)
+    return Solution(parameter.detach(), solver.loss, solver.iterations, solver.steps, solver.status, solver.evaluations)

@@ -14,7 +14,16 @@ from lit_invert.extensions import Verdict
 from lit_invert.results import InversionStatus, open_run_folder, tabulate, write_results, write_status
 from tests.runs import DAYS, OPTIMUM, SPEC, TABLE, make_result, make_site, write_run
 
-FILES = {"config.yaml", "fluxes.csv", "history.csv", "metrics.json", "parameters.csv", "provenance.json", "status.json"}
+FILES = {
+    "config.yaml",
+    "fluxes.csv",
+    "forcing.csv",
+    "history.csv",
+    "metrics.json",
+    "parameters.csv",
+    "provenance.json",
+    "status.json",
+}
 
 
 def test_versions_go_on_from_the_highest(tmp_path):

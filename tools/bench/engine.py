@@ -22,7 +22,8 @@ from lit_invert.problem import InversionProblem
 from lit_invert.problem_objective import ProblemObjective
 from lit_invert.simulators import Arithmetic, KernelName, Simulator
 from lit_invert.solvers import BoundedLBFGS, BoundedSolver, LevenbergMarquardt, QuasiNewton, Stopping, minimize
-from lit_invert.starting import draw_starts, find_start
+from lit_invert.start_points import draw_starts
+from lit_invert.starting import find_start
 
 STOPPING = Stopping(loss=1e-6)
 

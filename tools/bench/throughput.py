@@ -29,7 +29,8 @@ from lit_invert.problem import InversionProblem
 from lit_invert.problem_objective import ProblemObjective
 from lit_invert.simulators import Simulator
 from lit_invert.solvers import BoundedSolver, LevenbergMarquardt, minimize
-from lit_invert.starting import draw_starts, find_start
+from lit_invert.start_points import draw_starts
+from lit_invert.starting import find_start
 
 THREADS = 2
 ADAM_STEPS = 500
