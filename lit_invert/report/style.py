@@ -1,4 +1,4 @@
-"""One style for all figures.
+"""One style for all figures: colours, units, and how fluxes are called.
 
 Okabe and Ito's colours, which colour-blind readers tell apart. Matplotlib is imported when the first figure is drawn, without
 pyplot and its global state, and its settings are left as they were.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
+#: A figure, or None where there is nothing to draw.
+_Drawn = TypeVar("_Drawn")
 
 #: Okabe and Ito (2008), Color Universal Design.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 UNIT = "gC m$^{-2}$ d$^{-1}$"
+#: Stands on every figure of the net flux, since half of the world counts it the other way round.
+SIGN = "NEP > 0: sink (NEP = \N{MINUS SIGN}NEE)"
+#: One colour a group, repeated where there are more.
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY)
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -36,15 +42,15 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
-    "savefig.dpi": 150,
+    "savefig.dpi": 130,
 }
 
 
-def styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+def styled(draw: Callable[_P, _Drawn]) -> Callable[_P, _Drawn]:
     """Make a function draw in our style and leave matplotlib's settings as they were."""
 
     @functools.wraps(draw)
-    def styled(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> _Drawn:
         from matplotlib import rc_context
 
         with rc_context(STYLE):
@@ -58,6 +64,27 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+def flux_name(output: str) -> str:
+    """Return a flux as people write it.
+
+    Example:
+        >>> flux_name("nep"), flux_name("rh"), flux_name("reco")
+        ('NEP', 'Rh', 'Reco')
+    """
+    return {"rh": "Rh", "reco": "Reco"}.get(output, output.upper())
+
+
+def flux_label(output: str) -> str:
+    """Return a flux with its unit."""
+    return f"{flux_name(output)} [{UNIT}]"
+
+
+def note_sign(axis: Axes, output: str) -> None:
+    """Write the sign convention over the axis where the flux is the net one."""
+    if output == "nep":
+        axis.set_title(SIGN, loc="right", fontsize=8, color=GREY, fontweight="normal")
 
 
 def date_axis(axis: Axes, fluxes: pd.DataFrame) -> None:

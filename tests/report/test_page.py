@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from lit_invert.extensions import ReportSection, Verdict
-from lit_invert.report import save_figures, write_report
+from lit_invert.report import write_report
 from lit_invert.report.page import headline
+from tests.report.files import add_uncertainty
 from tests.runs import make_result, write_run
 
 
@@ -56,13 +57,53 @@ def test_the_page_says_what_the_numbers_say(tmp_path):
     assert "<td>2920</td>" in text  # GPP, 8 gC m-2 d-1 over 365 days
     assert "Wind was guessed." in text
     assert "All 20 iterations were used." in text
-    for title in ("Scores", "Carbon budget", "Parameters", "Fit", "Provenance"):
-        assert f"<h2>{title}</h2>" in text
+    titles = re.findall(r"<h2>(.*?)</h2>", text.split("</header>")[1])
+    assert titles == ["Scores", "Season", "Carbon budget", "Parameters", "Surrogate trust", "Fit", "Provenance"]
+
+
+def test_what_further_files_say_is_on_the_page(tmp_path):
+    folder, _ = write_run(tmp_path)
+    add_uncertainty(folder)
+    text = write_report(folder, []).read_text()
+    for said in (
+        "2500 to 3300",  # GPP of 2001
+        "not constrained by these data",
+        "traded off with pmax",
+        "pmax up, NA up: &lt;trade-off&gt;",
+        "2 of 3 are held by the data",
+        "<td class=text>pmax</td><td class=text>NA</td><td>+0.90</td>",
+        "A note of &lt;the&gt; analysis.",
+        "The prior does not reach the observations of these days.",
+        "share: Two methods disagree.",
+        "the loss was not finite",
+        "mean season of the fit days",
+        "<td>0.75</td><td class=text>better</td>",
+        "mahalanobis",
+    ):
+        assert said in text
+    assert "<the>" not in text
+
+
+def test_scores_of_the_table_have_their_closed_forms(tmp_path):
+    rows = re.findall(r"<tr>(.*?)</tr>", page(tmp_path).split("<h2>Scores</h2>")[1])
+    cells = [re.findall(r"<td.*?>(.*?)</td>", row) for row in rows]
+    optimum = next(row for row in cells if row[:4] == ["test", "NEP", "67", "optimum"])
+    # Half a gC too high on every day: no spread left, the amplitude of a season right, (0.5 / 0.5)^2 of the data's own errors.
+    assert optimum[4:9] == ["0.50", "-75 %", "0.00", "0.50", "0.50"]
+    assert optimum[12:] == ["1.00", "1.00", "183", "1.00"]
+
+
+def test_the_contents_link_to_every_section(tmp_path):
+    text = page(tmp_path)
+    assert re.findall(r"<a href=#(.*?)>", text) == re.findall(r"<section id='(.*?)'", text)
 
 
 def test_the_page_needs_nothing_else(tmp_path):
     folder, _ = write_run(tmp_path)
-    figures = save_figures(folder)
+    (folder / "figures").mkdir()
+    figures = [folder / "figures" / f"{name}.png" for name in ("series", "loss")]
+    for path in figures:
+        path.write_bytes(b"\x89PNG")
     text = write_report(folder, []).read_text()
     sources = re.findall(r"src='([^']{0,30})", text)
     assert len(sources) == len(figures)

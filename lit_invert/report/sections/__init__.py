@@ -1,0 +1,1 @@
+"""The sections of a run's page, a file for each thing that they tell; each is empty where the run has nothing to say of it."""
