@@ -20,7 +20,7 @@ from .losses import LossTerm, Misfit, Prior
 from .observations import Observations
 from .parameters import ParameterSpace, ParameterTable
 from .problem import InversionProblem
-from .settings import InversionSettings
+from .settings import DERIVED, InversionSettings
 from .simulators import Simulator
 from .surrogates.base import Forcing, FrozenSurrogate, SurrogateSpec
 from .transforms import ScaledTransform, Transform
@@ -41,6 +41,8 @@ class Record:
     """Observed fluxes of the days that early stopping and the choice of the best iterate may use."""
     prior: Tensor | None = None
     """The site's own prior, (P,), in the table's units; the table's when omitted."""
+    starts: Tensor | None = None
+    """The user's own places to start from, (M, P), in the table's units, NaN for the prior."""
 
     @property
     def days(self) -> int:
@@ -64,13 +66,32 @@ def default_terms(settings: InversionSettings, extra: Sequence[LossTerm] = ()) -
             settings.use_uncertainty,
             settings.sigma_floor,
         ),
-        Prior(weight=settings.lambda_prior),
+        _prior(settings),
     ]
     names = [term.name for term in extra]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"`loss_terms` has {names.count(name)} terms named {name!r}; keep one.")
+    if settings.lambda_prior == DERIVED and Prior.name in names:
+        raise ConfigError("`inversion.lambda_prior` is derived, but `loss_terms` has a prior with a weight of its own. Keep one.")
     return [term for term in ours if term.name not in names] + list(extra)
+
+
+def check_prior_weight(settings: InversionSettings, sites: int) -> None:
+    """Check that the weight of the prior can be had.
+
+    Raises:
+        ConfigError: If it is to be derived for more than one site.
+    """
+    if settings.lambda_prior == DERIVED and sites > 1:
+        raise ConfigError(
+            f"`inversion.lambda_prior`: 'derived' gives the weight of one site, and here are {sites} that share one. Give a number."
+        )
+
+
+def _prior(settings: InversionSettings) -> Prior:
+    """Return the prior; a weight that is to be derived is known once there is a problem, and one until then."""
+    return Prior(unit="prior_sd") if settings.lambda_prior == DERIVED else Prior(weight=settings.lambda_prior)
 
 
 def build_problem(
@@ -95,10 +116,12 @@ def build_problem(
         The problem. Days of the surrogate's warm-up, and those beyond the end of a shorter record, are out of its mask.
 
     Raises:
-        ConfigError: If the target is not an output of the surrogate, or no observed day of a site is left.
+        ConfigError: If the target is not an output of the surrogate, no observed day of a site is left, or the weight of the
+            prior is to be derived for more than one site.
         ShapeError: If sites with windows of forcing are to share a batch.
     """
     check_outputs(surrogate, settings)
+    check_prior_weight(settings, len(records))
     dtype = torch.get_default_dtype()
     longest = max(record.days for record in records)
     observed, mask = stack_observed([r.fit for r in records], longest, surrogate.spec.warmup_days, settings.use_mask)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import is_zipfile
@@ -24,22 +24,35 @@ from numpy.typing import NDArray
 from .assembly import Record, build_problem, usable_days
 from .attributes import AttributeSettings
 from .callbacks.tensorboard import log_outcome
-from .driving import choose_monitor
-from .errors import ConfigError, ResultsError, suggest
+from .driving import choose_monitor, computing
+from .errors import ConfigError, LitInvertError, ProcessModelError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
+from .external import ExternalModel, ExternalSettings
 from .inversion import invert_sites
 from .losses import LossTerm
 from .module import check_checkpoint
 from .parameters import ParameterTable, load_parameter_table
 from .plugins import Registry
+from .posterior.quantify import check_uncertainty, quantify
+from .posterior.support import HOLDOUT, read_members, support
 from .problem import InversionProblem
 from .report import nep_figure, save_figures, write_report
-from .resimulation import resimulate
-from .results import InversionResult, InversionStatus, collect_provenance, open_run_folder, tabulate, write_results, write_status
-from .settings import InversionSettings, ScaleSettings
+from .resimulation import match_names, process_model, resimulate
+from .results import (
+    InversionResult,
+    InversionStatus,
+    RunTables,
+    collect_provenance,
+    open_run_folder,
+    tabulate,
+    write_results,
+    write_status,
+)
+from .settings import InversionSettings, ScaleSettings, UncertaintySettings
 from .sharing import SharingSettings
 from .sites import DataSettings, SealedObservations, Site, read_site
 from .solvers import AUTO
+from .start_points import read_starts
 from .surrogates.base import FrozenSurrogate, file_hash
 from .surrogates.folders import spec_file
 from .surrogates.loaders import load_surrogate
@@ -47,6 +60,8 @@ from .trust import Trust
 
 #: Tells the other processes of a multi-device run which folder the first one has opened.
 _FOLDER_VARIABLE = "LIT_INVERT_RUN_FOLDER"
+#: How the advice begins that says why there is no posterior.
+UNQUANTIFIED = "The uncertainty was not quantified:"
 
 
 @dataclass
@@ -91,12 +106,14 @@ class FitConfig:
     """How a network learns parameters from attributes of the sites, where it names columns of the catalogue."""
     scale: ScaleSettings = field(default_factory=ScaleSettings)
     """How the many sites of `data.sites` are worked through."""
+    uncertainty: UncertaintySettings = field(default_factory=UncertaintySettings)
+    """What is said of the parameters beyond their optimum."""
     seed_everything: int = 0
     """Seed of all random numbers."""
     checks: Literal["required", "warn", "skip"] = "required"
     """Whether a failed check stops the fit, is only reported, or no check is made."""
-    resimulate: str | None = None
-    """Process model to run at the optimum, e.g. `simcycle`; null for none."""
+    resimulate: str | ExternalSettings | None = None
+    """Process model to run at the optimum: a name, e.g. `simcycle`; a program's `command`, `template` and `outputs`; or null."""
     ckpt_path: str | None = None
     """Checkpoint to go on from: `last`, `best`, or a path."""
     sections: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +159,7 @@ def read_model(config: FitConfig, registry: Registry) -> tuple[FrozenSurrogate, 
         LitInvertError: If any of it is missing, malformed or not registered.
     """
     surrogate = load_surrogate(Path(config.surrogate.spec), registry.surrogate_loaders, config.trust)
+    read_members(_held_out(config, registry), surrogate.spec)  # a fault is told before the fit, not after it
     names = [v.name for v in surrogate.spec.statics]
     table = load_parameter_table(config.parameters).ordered_as(names, config.parameters)
     for name, known, key in (
@@ -149,9 +167,15 @@ def read_model(config: FitConfig, registry: Registry) -> tuple[FrozenSurrogate, 
         (config.inversion.solver, {AUTO, *registry.solvers}, "inversion.solver"),
         (config.resimulate, registry.process_models, "resimulate"),
     ):
-        if name is not None and name not in known:
+        if isinstance(name, str) and name not in known:
             raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
+    check_uncertainty(config.uncertainty, table)
     return surrogate, table
+
+
+def _held_out(config: FitConfig, registry: Registry) -> Path:
+    """Return where members of the surrogate's ensemble that it was not trained on may lie."""
+    return spec_file(Path(config.surrogate.spec), registry.surrogate_loaders).parent / HOLDOUT
 
 
 def read_inputs(config: FitConfig, registry: Registry) -> Inputs:
@@ -182,7 +206,8 @@ def read_site_inputs(
     site, sealed = read_site(config.data, surrogate.spec, registry.data_readers, use_quality=config.inversion.use_mask)
     choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
     select = usable_days(site.select, surrogate.spec, config.inversion.target_variable)
-    record = Record(torch.as_tensor(site.forcing), site.fit, select, prior)
+    starts = read_starts(config.inversion, table)
+    record = Record(torch.as_tensor(site.forcing), site.fit, select, prior, starts)
     problem = build_problem(
         surrogate,
         table,
@@ -268,9 +293,9 @@ def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
 def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
     """Write everything that the fit leaves, and return its metrics."""
     config, inputs = job.config, job.inputs
-    again = resimulate_site(config, job.registry, result.table, result.optimum, inputs.site, inputs.surrogate)
-    tables = tabulate(result, inputs.site, inputs.sealed, inputs.surrogate.spec, again, inputs.verdicts)
-    files = {"data": config.data.path, "drivers": config.data.drivers_path}
+    tables = tabulate_site(config, job.registry, inputs, result)
+    own = config.inversion.start_file
+    files = {"data": config.data.path, "drivers": config.data.drivers_path, "starts": None if own is None else str(own)}
     kernel = inputs.problem.simulator.kernel
     provenance = model_provenance(config, job.registry, inputs.surrogate, kernel, files)
     write_results(job.folder, tables, config_text=config.text, provenance=provenance)
@@ -278,6 +303,37 @@ def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
     _show_outcome(config, job.logger, inputs.site, result, tables.metrics)
     write_report(job.folder, list(job.registry.report_sections.values()))
     return tables.metrics
+
+
+def tabulate_site(config: FitConfig, registry: Registry, inputs: Inputs, result: InversionResult) -> RunTables:
+    """Lay out what a fit found of a site: re-simulated, beside what the surrogate was trained for, and with its uncertainty.
+
+    Args:
+        config: The config.
+        registry: What the plugins registered.
+        inputs: What the fit read of the site.
+        result: What it found.
+    """
+    site, surrogate = inputs.site, inputs.surrogate
+    again, failed = resimulate_result(config, registry, result, site, surrogate)
+    near = support(result, site, surrogate, _held_out(config, registry), again)
+    tables = tabulate(result, site, inputs.sealed, surrogate.spec, again, (*inputs.verdicts, *failed), near)
+    return tables if config.uncertainty.method == "none" else _quantify(config, inputs.problem, site, result, tables)
+
+
+def _quantify(
+    config: FitConfig, problem: InversionProblem, site: Site, result: InversionResult, tables: RunTables
+) -> RunTables:
+    """Add what the posterior says; where it cannot be had, the fit keeps its results and says why."""
+    theta = problem.space.to_theta(result.optimum[None].to(problem.space.priors))
+    try:
+        with computing(config.inversion.cpu_threads):
+            seed, weight = config.seed_everything, result.lambda_prior
+            found = quantify(problem, theta, result.target, site.dates, config.uncertainty, seed, weight)
+    except LitInvertError as error:
+        advice = [*tables.metrics["advice"], f"{UNQUANTIFIED} {error}"]
+        return replace(tables, metrics={**tables.metrics, "advice": advice})
+    return found.add_to(tables)
 
 
 def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: InversionResult, metrics: dict[str, Any]) -> None:
@@ -291,7 +347,7 @@ def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: 
     settings = config.inversion
     hyperparameters = {
         "lr": settings.lr,
-        "lambda_prior": settings.lambda_prior,
+        "lambda_prior": result.lambda_prior,
         "solver": settings.solver,
         "transform": config.constraints.transform,
         "seed": config.seed_everything,
@@ -343,11 +399,29 @@ def resimulate_site(
     surrogate: FrozenSurrogate,
     days: int | None = None,
 ) -> NDArray[np.float64] | None:
-    """Run the process model that the config names at these parameters, (P,), over all days or the first few; None without one."""
+    """Run the process model that the config names at these parameters, (P,), over all days or the first few; None without one.
+
+    A program is not started for a few days: that it and its template are there and fit is checked in any case.
+    """
     if config.resimulate is None:
         return None
-    model = registry.process_models[config.resimulate]
-    return resimulate(model, table.names, physical, site.drivers, site.forcing[:days], surrogate.spec.output_names)
+    model = process_model(config.resimulate, registry.process_models, table.names, site, registry.data_readers, config.trust)
+    outputs = surrogate.spec.output_names
+    if days is not None and isinstance(model, ExternalModel):
+        match_names(model, table.names, site.drivers, outputs)
+        return None
+    return resimulate(model, table.names, physical, site.drivers, site.forcing[:days], outputs)
+
+
+def resimulate_result(
+    config: FitConfig, registry: Registry, result: InversionResult, site: Site, surrogate: FrozenSurrogate
+) -> tuple[NDArray[np.float64] | None, tuple[Verdict, ...]]:
+    """Run the process model at the optimum; a program that fails is a failed check, and no reason to lose the fit."""
+    try:
+        return resimulate_site(config, registry, result.table, result.optimum, site, surrogate), ()
+    except ProcessModelError as error:
+        message = f"{error} Once it is mended, run `lit-invert resimulate RUN`."
+        return None, (Verdict("resimulate", "fail", message),)
 
 
 def is_first_process() -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,24 @@ from torch import Tensor, nn
 from .assembly import Record, build_problem, stack_select
 from .choosing import pick_solver
 from .datamodule import InversionData
-from .driving import LOG_EVERY, build_trainer, choose_monitor, computing, fitting
+from .driving import DEFAULT_ITERATIONS, LOG_EVERY, build_trainer, choose_monitor, computing, fitting
 from .errors import ConfigError
 from .extensions import Solver
-from .losses import LossTerm
+from .losses import LossTerm, Prior
 from .module import InversionModule
 from .objective import Objective
 from .observations import Observations
 from .outcomes import results_at
 from .parameters import ParameterTable
+from .posterior.weight import derive_prior_weight
 from .problem import InversionProblem
 from .problem_objective import ProblemObjective
 from .results import InversionResult
-from .settings import InversionSettings
+from .settings import DERIVED, InversionSettings
 from .solvers import BoundedSolver, Stopping
-from .starting import draw_all_starts, find_starts
+from .start_journal import Journal, judge
+from .start_points import StartPoints, place_starts
+from .starting import find_starts, run_all
 from .surrogates.base import Forcing, FrozenSurrogate
 from .transforms import ScaledTransform, Transform
 from .watch import Watch
@@ -146,11 +149,15 @@ def invert_sites(
     if _converts_weights(trainer or {}):
         surrogate = copy.deepcopy(surrogate)  # the caller's own stays as it is
     problem = build_problem(surrogate, table, records, settings, terms, transform)
+    weighed = _weigh_prior(problem, settings)
     select = stack_select(records, problem, settings.target_variable)
     monitor = choose_monitor(settings.early_stopping.monitor, select is not None)
     solver, why = pick_solver(solver, settings, problem)
     start = time.perf_counter()
-    module, how = _module(problem, solver, settings, select, resumes=ckpt_path is not None)
+    starts = None
+    if solver.build_over is not None and ckpt_path is None:
+        starts = place_starts(problem.space, [record.starts for record in records], settings, torch.initial_seed())
+    module, how, journal = _module(problem, solver, settings, select, monitor, starts)
     watch = Watch.of(settings, monitor, len(records))
     driver = build_trainer(
         settings,
@@ -168,11 +175,25 @@ def invert_sites(
         driver.fit(module, InversionData(driver.max_steps), ckpt_path=ckpt_path, weights_only=True)
     seconds = time.perf_counter() - start
     tables = [table if record.prior is None else table.with_prior(record.prior.double()) for record in records]
-    reasons = ["; ".join(part for part in (start_of, why) if part) for start_of in how]
+    reasons = ["; ".join(part for part in (start_of, why, weighed) if part) for start_of in how]
     share = seconds / len(records)
     endings = [watch.ending(module, driver, i, reason, monitor, share) for i, reason in enumerate(reasons)]
     theta = watch.best.theta if watch.best.theta is not None else module.theta.detach()
-    return results_at(module.problem.cpu(), theta.cpu(), tables, endings, module.target, watch.clipping is not None)
+    problem, theta = module.problem.cpu(), theta.cpu()
+    results = results_at(problem, theta, tables, endings, module.target, watch.clipping is not None)
+    if journal is not None:
+        results = [replace(results[0], starts=journal.table(problem, theta[0], results[0], select))]
+    return results
+
+
+def _weigh_prior(problem: InversionProblem, settings: InversionSettings) -> str:
+    """Give the prior the weight that the noise of the data asks for, where the settings want that, and say which in words."""
+    if settings.lambda_prior != DERIVED:
+        return ""
+    with computing(settings.cpu_threads):
+        weight, words = derive_prior_weight(problem, settings.target_variable)
+    next(term for term in problem.loss_terms if isinstance(term, Prior)).weight = weight
+    return words
 
 
 def _converts_weights(arguments: Mapping[str, Any]) -> bool:
@@ -200,24 +221,41 @@ def _module(
     solver: Solver,
     settings: InversionSettings,
     select: tuple[Tensor, Tensor] | None,
-    resumes: bool,
-) -> tuple[InversionModule, list[str]]:
-    """Return the module at its start, and how the start of each member was found."""
-    members = len(problem.mask)
+    monitor: str,
+    starts: StartPoints | None,
+) -> tuple[InversionModule, list[str], Journal | None]:
+    """Return the module at its start, how the start of each member was found, and what became of several starts of one site."""
+    members, target = len(problem.mask), settings.target_variable
     theta, how = problem.space.to_theta(problem.space.priors).expand(members, -1), [""] * members
     if solver.build is not None:
-        return InversionModule(problem, theta, solver.build, settings.lr, settings.target_variable, select), how
+        return InversionModule(problem, theta, solver.build, settings.lr, target, select), how, None
     assert solver.build_over is not None
     objective = ProblemObjective(problem, settings.clip_raw_params.enabled)
     stopping = Stopping(**asdict(settings.convergence))
-    build_over = solver.build_over
+    build_over, journal = solver.build_over, None
 
     def build(parameters: list[nn.Parameter], over: Objective) -> BoundedSolver:
         return build_over(parameters, over, stopping)
 
-    if not resumes:
+    if starts is not None:
+        journal = Journal(starts.origins, starts.theta[0]) if members == 1 and settings.starts > 1 else None
         with computing(settings.cpu_threads):
-            starts = draw_all_starts(problem.space, members, settings.starts, torch.initial_seed())
-            theta, how = find_starts(objective, build, starts, settings.target_variable, settings.coarse_start)
-    target = settings.target_variable
-    return InversionModule(problem, theta, lambda p, _: build(p, objective), settings.lr, target, select, objective), how
+            if settings.halving or settings.starts == 1:
+                theta, how = find_starts(objective, build, starts.theta, target, settings.coarse_start, journal)
+            else:
+                rank = _rank(problem, target, select if monitor == "select" else None, settings.starts)
+                steps = settings.max_iters or DEFAULT_ITERATIONS
+                theta, how = run_all(objective, build, starts.theta, rank, steps, journal)
+    return InversionModule(problem, theta, lambda p, _: build(p, objective), settings.lr, target, select, objective), how, journal
+
+
+def _rank(problem: InversionProblem, target: str, select: tuple[Tensor, Tensor] | None, starts: int) -> Callable[[Tensor], Tensor]:
+    """Return what ranks the ends of so many starts of each site: the RMSE on the `select` days, or the loss without them."""
+    sites = len(problem.mask)
+    rows = None if sites == 1 else torch.arange(sites).repeat_interleave(starts)
+
+    def rank(theta: Tensor) -> Tensor:
+        loss, rmse = judge(problem, theta, target, select, rows)
+        return loss if select is None else rmse
+
+    return rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .losses import Prior
 from .parameters import ParameterTable
 from .problem import InversionProblem, Loss
 from .results import InversionResult, InversionStatus
@@ -48,6 +50,7 @@ def results_at(
     physical = space.to_physical(theta).double()
     if clips:  # float32 may stand a last bit outside
         physical = tables[0].bounds.clip(physical)
+    weight = next((float(term.weight) for term in problem.loss_terms if term.name == Prior.name), math.nan)
     return [
         InversionResult(
             status=end.status,
@@ -66,6 +69,7 @@ def results_at(
             monitor=end.monitor,
             seconds=end.seconds,
             target=target,
+            lambda_prior=weight,
         )
         for i, (length, table, end) in enumerate(zip(lengths_of(problem), tables, endings, strict=True))
     ]

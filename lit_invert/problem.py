@@ -77,9 +77,7 @@ class InversionProblem(nn.Module):
     ) -> None:
         super().__init__()
         self.space = space
-        _check_names([term.name for term in terms])
-        ordered = sorted(terms, key=lambda term: term.name)
-        self.terms = nn.ModuleList(ordered)
+        self.terms = _in_order(terms)
         self._forcing = HeldForcing(forcing)
         self._build_simulator = build_simulator
         self.simulator = build_simulator(surrogate, forcing)
@@ -106,14 +104,16 @@ class InversionProblem(nn.Module):
         forcing: Forcing | None = None,
         observed: Tensor | None = None,
         mask: Tensor | None = None,
+        terms: Sequence[LossTerm] | None = None,
     ) -> InversionProblem:
-        """Return the same question asked of another surrogate, weather or record; what is left out is shared.
+        """Return the same question asked of another surrogate, weather or record, or another loss; what is left out is shared.
 
         Args:
             surrogate: Another surrogate of the same parameters and outputs.
             forcing: Other drivers in physical units, for the same days.
             observed: Other observations, (1 or B, T, V) [gC m-2 d-1], whose members may be more than this problem's one.
             mask: Other observed days, a boolean tensor of the same shape.
+            terms: Other loss terms with unique names.
 
         Raises:
             ShapeError: As for a new problem.
@@ -135,6 +135,8 @@ class InversionProblem(nn.Module):
         other = copy.copy(self)
         other._modules, other._buffers = dict(self._modules), dict(self._buffers)
         other._buffers.update(observed=torch.where(mask, observed, 0.0), mask=mask.clone(), sigma=sigma)
+        if terms is not None:
+            other._modules["terms"] = _in_order(terms)
         if forcing is not None:
             other._modules["_forcing"] = HeldForcing(forcing)
         if surrogate is not None or forcing is not None:
@@ -263,10 +265,14 @@ def _check_same_statics(other: FrozenSurrogate, known: FrozenSurrogate) -> None:
         )
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _in_order(terms: Sequence[LossTerm]) -> nn.ModuleList:
+    """Return terms in order of their names, which must be unique."""
+    names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{names.count(name)} loss terms are named {name!r}; give each its own `name`, or keep one.")
+    ordered = sorted(terms, key=lambda term: term.name)
+    return nn.ModuleList(ordered)
 
 
 def _check_observed(observed: Tensor, mask: Tensor, sigma: Tensor | None, outputs: int) -> None:

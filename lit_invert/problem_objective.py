@@ -113,7 +113,7 @@ class ProblemObjective:
         for term in self.problem.loss_terms:
             residuals = term.residuals(loss.evaluation) if term.weight >= 0 else None
             if residuals is None:
-                part = term.weight * _gradient_of(term, loss.evaluation, tangent)
+                part = term.weight * gradient_of(term, loss.evaluation, tangent)
                 remainder = part if remainder is None else remainder + part
                 continue
             pushed = term.push_residuals(loss.evaluation, tangent)
@@ -185,7 +185,7 @@ def _replace_rows(old: Loss, members: Tensor, new: Loss) -> Loss:
     return Loss(mixed(old.total, new.total), terms, weighted, evaluation)
 
 
-def _gradient_of(term: LossTerm, evaluation: Evaluation, tangent: Tangent) -> Tensor:
+def gradient_of(term: LossTerm, evaluation: Evaluation, tangent: Tangent) -> Tensor:
     """Return the derivative of a term without residuals along each direction, (B, K)."""
     names = [field.name for field in fields(Tangent)]
     leaves = {name: getattr(evaluation, name).detach().clone().requires_grad_() for name in names}

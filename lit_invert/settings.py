@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from .errors import ConfigError
+
+#: The weight of a prior that is derived from the noise of the data.
+DERIVED: Literal["derived"] = "derived"
+#: Kinds of places to start from that need no file.
+PRIOR, LATIN_HYPERCUBE = "prior", "lhs"
 
 
 @dataclass
@@ -64,8 +70,9 @@ class InversionSettings:
     """Learning rate of the solver, in the optimiser's coordinates."""
     max_iters: int | None = None
     """Most iterations; sets the Trainer's `max_steps`. 500 when neither is given."""
-    lambda_prior: float = 1.0
-    """Weight of the prior: of the squared distance from the prior in the surrogate's scaled space."""
+    lambda_prior: float | Literal["derived"] = 1.0
+    """Weight of the prior: of the squared distance from the prior in the surrogate's scaled space; or `derived`: that of
+    the squared distance in the prior's own standard deviations, sigma^2 / n_eff, from the noise of the one site."""
     use_multi_output_loss: bool = False
     """Whether observed GPP, NPP and Rh count too, with the target heaviest."""
     target_variable: str = "nep"
@@ -79,7 +86,13 @@ class InversionSettings:
     convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
     """Tolerances of the solvers that know when they have converged."""
     starts: int = 1
-    """Places to start from, for those solvers: the prior and draws from it, of which halving leaves the best."""
+    """Places to start from, for those solvers; the first is the prior."""
+    start_points: str = PRIOR
+    """Where the others are: `prior` (draws from it), `lhs` (a Latin hypercube over the bounds), or the path of a CSV file with a
+    column a parameter and a row a start, filled up with draws from the prior."""
+    halving: bool = True
+    """Whether the worse half of the starts is dropped after every few steps, until one is left; if not, all of them run to their
+    end, and the best on the `select` days is kept."""
     coarse_start: bool = True
     """Whether those solvers take their first steps on the first years of a long record alone."""
     kernel: Literal["auto", "native", "numba", "torch", "none"] = "auto"
@@ -111,18 +124,50 @@ class InversionSettings:
             raise ConfigError(f"`inversion.lr` is {self.lr!r}, expected a positive number.")
         if self.max_iters is not None and self.max_iters < 1:
             raise ConfigError(f"`inversion.max_iters` is {self.max_iters!r}, expected 1 or more iterations.")
-        if self.lambda_prior < 0:
-            raise ConfigError(f"`inversion.lambda_prior` is {self.lambda_prior!r}, expected 0 or more.")
+        weight = 0.0 if self.lambda_prior == DERIVED else self.lambda_prior
+        if not isinstance(weight, (int, float)) or weight < 0:
+            raise ConfigError(f"`inversion.lambda_prior` is {weight!r}, expected a number, 0 or more, or {DERIVED!r}.")
         if self.sigma_floor < 0:
             raise ConfigError(f"`inversion.sigma_floor` is {self.sigma_floor!r}, expected 0 or more gC m-2 d-1.")
         if self.starts < 1:
             raise ConfigError(f"`inversion.starts` is {self.starts!r}, expected 1 or more.")
+        if self.start_points != PRIOR and self.starts == 1:
+            raise ConfigError(f"`inversion.start_points` is {self.start_points!r}, but `inversion.starts` is 1: the prior alone.")
         if self.kernel_threads < 0:
             raise ConfigError(f"`inversion.kernel_threads` is {self.kernel_threads!r}, expected 0 or more threads.")
         if self.cpu_threads < 0:
             raise ConfigError(f"`inversion.cpu_threads` is {self.cpu_threads!r}, expected 0 or more threads.")
         if self.early_stopping.patience < 1:
             raise ConfigError(f"`inversion.early_stopping.patience` is {self.early_stopping.patience!r}, expected 1 or more.")
+
+    @property
+    def start_file(self) -> Path | None:
+        """The user's own starts, if there are any."""
+        return None if self.start_points in (PRIOR, LATIN_HYPERCUBE) else Path(self.start_points)
+
+
+@dataclass
+class UncertaintySettings:
+    """What is said of the parameters beyond their optimum, and by which method."""
+
+    method: Literal["none", "laplace", "rml", "nuts"] = "none"
+    """How the posterior is drawn from: `laplace` (a Gaussian at its mode, cut to the bounds), `rml` (randomised maximum
+    likelihood), `nuts` (a sampler that follows gradients), or not at all."""
+    draws: int = 500
+    """Draws from the posterior."""
+    profiles: list[str] = field(default_factory=list)
+    """Parameters whose profile likelihood is taken."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: If the draws are too few for a 5-95 % interval, or profiles are asked for without a method.
+        """
+        if self.draws < 20:
+            raise ConfigError(f"`uncertainty.draws` is {self.draws!r}, expected 20 or more.")
+        if self.profiles and self.method == "none":
+            raise ConfigError("`uncertainty.profiles` names parameters, but `uncertainty.method` is none. Use method: laplace.")
 
 
 @dataclass

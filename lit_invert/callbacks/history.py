@@ -11,11 +11,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from ..module import InversionModule
+from ..parameters import ParameterSpace
+from ..results.tables import AT_BOUND
 from .clipping import ClipToBounds
 
 
 class RecordHistory(Callback):
-    """One row an iteration: total, terms, weighted terms, gradient norm, share clipped, and the `select` RMSE after each epoch.
+    """One row an iteration: total, terms, weighted terms, how its step went, and the `select` RMSE after each epoch.
+
+    How it went: the norm of the gradient, the learning rate (NaN where the solver has none), the share of parameters that had to be
+    clipped, and how many free ones stood at their lower and upper bound when the iteration began.
 
     Each member of a batch has a history of its own. Numbers stay on the device until the end, so that recording never waits for it.
 
@@ -31,11 +36,13 @@ class RecordHistory(Callback):
         self._earlier = torch.empty(0, 0, 0, dtype=torch.float64)
         self._select: dict[int, Tensor] = {}
         self._gradient_norm: Tensor | None = None
+        self._rate = float("nan")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """Keep the norm of the gradient."""
+        """Keep the norm of the gradient and the learning rate of this step, before a scheduler changes it."""
         assert isinstance(pl_module, InversionModule)
         gradient = pl_module.theta.grad
+        self._rate = float(optimizer.param_groups[0].get("lr", float("nan")))
         self._gradient_norm = None if gradient is None else gradient.norm(dim=-1)
 
     @torch.no_grad()
@@ -54,8 +61,10 @@ class RecordHistory(Callback):
         clipped = self._clipping.clipped if self._clipping is not None else None
         share = torch.zeros_like(total) if clipped is None else clipped.to(total.dtype).mean(-1)
         norm = torch.full_like(total, torch.nan) if self._gradient_norm is None else self._gradient_norm.to(total.dtype)
-        self._columns = [*numbers, "gradient_norm", "clipped_share"]
-        self._rows.append(torch.stack([*(value.to(total.dtype) for value in numbers.values()), norm, share], dim=-1).unsqueeze(0))
+        numbers |= {"gradient_norm": norm, "lr": torch.full_like(total, self._rate), "clipped_share": share}
+        numbers |= _at_bounds(pl_module.problem.space, loss.evaluation.physical)
+        self._columns = list(numbers)
+        self._rows.append(torch.stack([value.to(total.dtype).expand_as(total) for value in numbers.values()], dim=-1).unsqueeze(0))
         if pl_module.objective is not None and pl_module.has_select:  # few and long steps: each is scored
             self._select[trainer.global_step - 1] = pl_module.select_rmse_of(loss)
 
@@ -99,6 +108,16 @@ class RecordHistory(Callback):
         """Take the history from a checkpoint."""
         self._earlier_columns, self._earlier = list(state_dict["columns"]), state_dict["rows"]
         self._select = dict(state_dict["select"])
+
+
+def _at_bounds(space: ParameterSpace, physical: Tensor) -> dict[str, Tensor]:
+    """Return how many free parameters of each member, (B, P), stand at their lower and at their upper bound, (B,)."""
+    lower, upper = space.bounds.resolve(physical)
+    room, is_free = torch.where((upper - lower).isfinite(), AT_BOUND * (upper - lower), 0.0), ~space.fixed
+    return {
+        "at_lower": ((physical <= lower + room) & is_free).sum(-1),
+        "at_upper": ((physical >= upper - room) & is_free).sum(-1),
+    }
 
 
 def _spread(values: Tensor, names: list[str], columns: list[str]) -> Tensor:

@@ -28,9 +28,14 @@ COMMANDS = {
     "fit": ("fitting", "invert static parameters against a tower: --config FILE"),
     "check": ("fitting", "read and check all inputs of a fit, write nothing: --config FILE"),
     "train": ("fitting", "train a surrogate of the process model: --config FILE"),
+    "recover": ("recovery", "say which parameters an inversion of the site can find, by twin experiments: --config FILE"),
+    "calibrate-posterior": ("recovery", "say whether posterior intervals keep their promise, by twin experiments: --config FILE"),
     "predict": ("runs", "run a finished fit on other weather: RUN --data FILE"),
     "resimulate": ("runs", "run the process model at the optimum of a finished fit: RUN"),
-    "report": ("runs", "write the figures and the report of a finished fit again: RUN"),
+    "export": ("exporting", "hand a finished fit on as CalLMIP, NetCDF, Parquet, CSV or a parameter file: RUN --format FORMAT"),
+    "sensitivity": ("runs", "ask which parameters the fluxes of a finished fit respond to: RUN"),
+    "report": ("reporting", "write the figures, as PNG and PDF, and the report of a finished fit again: RUN"),
+    "compare": ("reporting", "show finished fits side by side, on a page and here: RUN RUN..."),
     "plugins": ("installation", "list the plugins and what they register"),
     "doctor": ("installation", "look for faults of the installation"),
 }
@@ -94,7 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
     options, rest = _split_options(rest)
     if name not in COMMANDS:
         return _run_plugin_command(name, rest, options.trust)
-    command = getattr(import_module(f".{COMMANDS[name][0]}", __name__), name)
+    command = getattr(import_module(f".{COMMANDS[name][0]}", __name__), name.replace("-", "_"))
     _silence_lightning()
     code: int = command(rest, options)
     return code

@@ -13,11 +13,12 @@ from rich.text import Text
 
 from ..extensions import Verdict
 from ..fit import FitOutcome
-from ..report.fluxes import flux_name
 from ..report.page import headline
-from ..results import load_parameters
+from ..report.style import flux_name
+from ..results import Run, load_parameters
 from ..sites import Site
 from .tables import add_row, new_table, number
+from .uncertainty import show_uncertainty
 
 _SCORES = ("rmse", "bias", "r", "nse", "kge")
 #: Runs that are scored, and their name in the table.
@@ -25,6 +26,8 @@ _RUNS = {"prior": "prior", "optimum": "optimum", "resimulated": "model"}
 _COLOURS = {"pass": "green", "advice": "yellow", "fail": "red"}
 #: Parameters that the summary of a fit shows.
 _MOST_MOVED = 8
+#: Parameters that the summary of a sensitivity analysis shows.
+_MOST_SENSITIVE = 10
 
 
 def show_outcome(outcome: FitOutcome) -> None:
@@ -33,6 +36,7 @@ def show_outcome(outcome: FitOutcome) -> None:
     metrics = outcome.metrics
     console.print(_scores(metrics))
     console.print(_moved(load_parameters(outcome.folder)))
+    show_uncertainty(Run(outcome.folder))
     for verdict in outcome.verdicts:
         if verdict.outcome != "pass":
             console.print(f"{verdict.check}: {verdict.message}", style=_COLOURS[verdict.outcome], soft_wrap=True)
@@ -107,3 +111,15 @@ def show_gap(gap: Mapping[str, Mapping[str, float]]) -> None:
     for flux, numbers in gap.items():
         add_row(table, flux_name(flux), number(numbers["rmse"]), number(numbers["bias"], "+.3f"))
     Console(highlight=False, markup=False).print(table)
+
+
+def show_sensitivity(table: pd.DataFrame, method: str, target: str) -> None:
+    """Print the parameters to which the misfit of the target responds most."""
+    measures = {"morris": ("mu_star", "mu_star_conf", "sigma"), "sobol": ("st", "st_conf", "s1", "s1_conf")}[method]
+    rows = table[(table["method"] == method) & (table["output"] == f"rmse_{target}")]
+    shown = new_table(f"{flux_name(target)} RMSE of the fit days, {method}", "parameter")
+    for column in measures:
+        shown.add_column(Text(column), justify="right")
+    for row in rows.nlargest(_MOST_SENSITIVE, measures[0]).to_dict("records"):
+        add_row(shown, row["parameter"], *(number(row[column]) for column in measures))
+    Console(highlight=False, markup=False).print(shown)

@@ -1,4 +1,4 @@
-"""The commands that open the folder of a finished fit: report, resimulate, predict."""
+"""The commands that open the folder of a finished fit: resimulate, predict, sensitivity."""
 
 from __future__ import annotations
 
@@ -14,34 +14,29 @@ from ..errors import ConfigError, suggest
 from ..fit import FitConfig, read_inputs
 from ..metrics import bias, rmse
 from ..plugins import Registry, load_plugins
+from ..posterior.sensitivity import sensitivity as run_sensitivity
 from ..prediction import predict as run_prediction
-from ..report import save_figures, write_report
+from ..resimulation import process_model
 from ..resimulation import resimulate as run_model
 from ..results import Run, read_run
 from . import OK, OneLineParser, Options
-from .outcome import show_gap
-
-
-def report(argv: list[str], options: Options) -> int:
-    """Write figures and report again."""
-    folder = read_run(_parser("report").parse_args(argv).run).folder
-    save_figures(folder)
-    print(f"Report: {write_report(folder, list(load_plugins().report_sections.values()))}")
-    return OK
+from .outcome import show_gap, show_sensitivity
 
 
 def resimulate(argv: list[str], options: Options) -> int:
     """Run a process model at the optimum, write `resimulated.csv`, and show how far the surrogate is from it."""
     parser = _parser("resimulate")
-    parser.add_argument("--model", default="simcycle", help="name of the process model (default: simcycle)")
+    parser.add_argument("--model", help="name of the process model (default: that of the fit's config, or simcycle)")
     arguments, registry = parser.parse_args(argv), load_plugins()
     run = read_run(arguments.run)
-    if arguments.model not in registry.process_models:
+    if arguments.model is not None and arguments.model not in registry.process_models:
         raise ConfigError(f"`--model`: {arguments.model!r} is not registered.{suggest(arguments.model, registry.process_models)}")
-    inputs = read_inputs(_config_of(run, registry, options), registry)
+    config = _config_of(run, registry, options)
+    choice = arguments.model or config.resimulate or "simcycle"
+    inputs, names = read_inputs(replace(config, resimulate=choice), registry), list(run.parameters["name"])
     simulated = run_model(
-        registry.process_models[arguments.model],
-        list(run.parameters["name"]),
+        process_model(choice, registry.process_models, names, inputs.site, registry.data_readers, options.trust),
+        names,
         torch.tensor(run.parameters["optimum"].to_numpy()),
         inputs.site.drivers,
         inputs.site.forcing,
@@ -72,6 +67,26 @@ def predict(argv: list[str], options: Options) -> int:
         raise ConfigError(f"`--out`: folder {str(out.parent)!r} does not exist. Make it first.")
     write_text(out, _to_csv(frame))
     print(f"Predicted fluxes: {out}")
+    return OK
+
+
+def sensitivity(argv: list[str], options: Options) -> int:
+    """Ask which parameters the simulated fluxes respond to, write `sensitivity.csv`, and show the first ones."""
+    parser = _parser("sensitivity")
+    parser.add_argument("--method", default="morris", help="morris (default) or sobol")
+    parser.add_argument("--samples", type=int, help="trajectories of morris (default: 20), base samples of sobol (default: 64)")
+    parser.add_argument("--over", choices=("prior", "bounds"), default="prior", help="two prior sd (default), or the whole bounds")
+    arguments, registry = parser.parse_args(argv), load_plugins()
+    run = read_run(arguments.run)
+    config = replace(_config_of(run, registry, options), checks="skip")
+    problem, target = read_inputs(config, registry).problem, run.metrics["target"]
+    table = run_sensitivity(problem, target, arguments.method, arguments.samples, arguments.over, config.seed_everything)
+    other = run.sensitivity
+    if other is not None:
+        table = pd.concat([other[other["method"] != arguments.method], table], ignore_index=True)
+    write_text(run.folder / "sensitivity.csv", _to_csv(table))
+    show_sensitivity(table, arguments.method, target)
+    print(f"Sensitivity: {run.folder / 'sensitivity.csv'}")
     return OK
 
 

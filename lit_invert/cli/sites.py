@@ -55,7 +55,11 @@ def show_sites(outcome: SitesOutcome) -> None:
     if len(outcome.failed) > _SHOWN:
         console.print(f"... and {len(outcome.failed) - _SHOWN} more, see sites.csv.", style="red")
     console.print(f"{len(fitted)} of {len(outcome.sites)} sites fitted.", style="bold")
+    if outcome.fault:
+        console.print(outcome.fault, style="yellow", soft_wrap=True)
     console.print(f"Results: {outcome.folder}", soft_wrap=True)
+    if outcome.report is not None:
+        console.print(f"Report:  {outcome.report}", soft_wrap=True)
 
 
 def _advice(fitted: pd.DataFrame) -> Counter[str]:

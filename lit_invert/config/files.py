@@ -26,17 +26,21 @@ PATHS = (
     "data.drivers_path",
     "data.sites",
     "data.priors",
+    "inversion.start_points",
     "logs",
     "ckpt_path",
     "output",
     "start_from",
     "ensemble.parameters",
     "ensemble.cache",
+    "resimulate.template",
 )
+#: Lists of words, of which those that start with ./ or ../ are paths.
+COMMANDS = ("resimulate.command",)
 #: Lists of blocks that hold a path, and its key in each block.
 PATH_LISTS = {"ensemble.sites": "path"}
 #: Values of a path's key that are no paths.
-_WORDS = ("last", "best")
+_WORDS = ("last", "best", "prior", "lhs")
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,20 @@ def resolve_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         values: Nested values of a config.
         folder: What relative paths are relative to.
     """
-    return _map_paths(values, lambda path: str((folder / Path(path).expanduser()).absolute()))
+
+    def absolute(path: str) -> str:
+        return str((folder / Path(path).expanduser()).absolute())
+
+    return _map_paths(_map_commands(values, ("./", "../"), absolute), absolute)
 
 
 def relate_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the values with every path relative to a folder, for a file that will lie there."""
-    return _map_paths(values, lambda path: os.path.relpath(path, folder))
+
+    def relative(path: str) -> str:
+        return os.path.relpath(path, folder)
+
+    return _map_paths(_map_commands(values, ("/",), lambda path: os.path.join(".", relative(path))), relative)
 
 
 def _map_paths(values: dict[str, Any], change: Any) -> dict[str, Any]:
@@ -170,6 +182,17 @@ def _map_paths(values: dict[str, Any], change: Any) -> dict[str, Any]:
         values = _replace(values, key.split("."), lambda path: path if path in _WORDS else change(path))
     for key, name in PATH_LISTS.items():
         values = _replace(values, key.split("."), lambda items, name=name: _each(items, name, change))
+    return values
+
+
+def _map_commands(values: dict[str, Any], starts: tuple[str, ...], change: Any) -> dict[str, Any]:
+    """Change the words of commands that start like a path."""
+
+    def change_words(words: Any) -> Any:
+        return [change(w) if str(w).startswith(starts) else w for w in words] if isinstance(words, list) else words
+
+    for key in COMMANDS:
+        values = _replace(values, key.split("."), change_words)
     return values
 
 

@@ -27,12 +27,20 @@ from ..config import config_text
 from ..driving import without_banners
 from ..errors import LitInvertError
 from ..extensions import RunInfo, Verdict
-from ..fit import FitConfig, describe_run, model_provenance, read_model, read_site_inputs, resimulate_site
+from ..fit import (
+    FitConfig,
+    Inputs,
+    describe_run,
+    model_provenance,
+    read_model,
+    read_site_inputs,
+    tabulate_site,
+)
 from ..inversion import invert_sites
 from ..plugins import Registry
 from ..problem import InversionProblem
 from ..report import save_figures, write_report
-from ..results import InversionResult, InversionStatus, RunTables, tabulate, write_results
+from ..results import InversionResult, InversionStatus, RunTables, write_results
 from ..simulators import Simulator
 from ..sites import SealedObservations, Site
 from .batches import most_days, plan_batches
@@ -216,11 +224,11 @@ class ChunkFitter:
         return {**given, **_IN_A_BATCH, **one, "callbacks": copy.deepcopy(given.get("callbacks"))}
 
     def finish(self, item: ReadySite, result: InversionResult) -> RunTables:
-        """Re-simulate, score, and write the site's folder where folders are asked for."""
-        config, registry, surrogate = self.config, self.registry, self.surrogate
-        again = resimulate_site(config, registry, result.table, result.optimum, item.site, surrogate)
-        tables = tabulate(result, item.site, item.sealed, surrogate.spec, again, item.verdicts)
-        if config.scale.site_folders:
+        """Re-simulate, score, quantify the uncertainty, and write the site's folder where folders are asked for."""
+        problem = self._problem([item.record])
+        inputs = Inputs(self.surrogate, self.table, item.site, item.sealed, item.record, problem, item.verdicts)
+        tables = tabulate_site(self.config, self.registry, inputs, result)
+        if self.config.scale.site_folders:
             self._write_folder(item, tables)
         return tables
 

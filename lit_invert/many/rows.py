@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ..catalogue import SiteEntry
+from ..fit import UNQUANTIFIED
 from ..results import RunTables
 from .store import FAILED
 
@@ -15,11 +16,13 @@ _SCORES = ("rmse", "bias", "r", "nse", "kge")
 _RUNS = ("prior", "optimum", "resimulated")
 #: What stands between two pieces of advice in one cell.
 BETWEEN = " | "
+#: What the posterior says of a parameter; empty where there is none, so that the rows of all sites have the same columns.
+POSTERIOR_COLUMNS = ("p05", "p50", "p95", "sd_reduction_percent", "class", "traded_with")
 #: Columns of the table of sites, in order.
 SITE_COLUMNS = (
     "site", "status", "message", "latitude", "longitude", "plant_type", "prior", "days", "fit_days", "select_days", "test_days",
     "rmse_prior", "rmse_optimum", "rmse_change_percent", "loss_prior", "loss_optimum", "iterations", "seconds",
-    "parameter_distance", "at_bound", "checks_passed", "advice",
+    "parameter_distance", "at_bound", "rank", "determined", "n_eff", "coverage_test", "checks_passed", "advice",
 )  # fmt: skip
 
 
@@ -45,10 +48,26 @@ def site_row(entry: SiteEntry, tables: RunTables) -> dict[str, Any]:
         "seconds": result.seconds,
         "parameter_distance": metrics["parameter_distance"]["prior_sd"],
         "at_bound": " ".join(metrics["at_bound"]),
+        **_uncertainty(metrics.get("uncertainty")),
         "checks_passed": " ".join(check["check"] for check in metrics["checks"] if check["outcome"] == "pass"),
         "advice": BETWEEN.join(
-            f"{check['check']}: {check['message']}" for check in metrics["checks"] if check["outcome"] != "pass"
+            [
+                *(f"{check['check']}: {check['message']}" for check in metrics["checks"] if check["outcome"] != "pass"),
+                *(sentence for sentence in metrics["advice"] if sentence.startswith(UNQUANTIFIED)),
+            ]
         ),
+    }
+
+
+def _uncertainty(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the data determined at a site, and the share of its test days inside their band; nothing without a posterior."""
+    if summary is None:
+        return {}
+    return {
+        "rank": summary["rank"],
+        "determined": " ".join(summary["determined"]),
+        "n_eff": summary["n_eff"],
+        "coverage_test": summary["coverage"]["test"]["share"],
     }
 
 
@@ -73,8 +92,10 @@ def metric_rows(entry: SiteEntry, tables: RunTables) -> list[dict[str, Any]]:
 
 
 def parameter_rows(entry: SiteEntry, tables: RunTables) -> pd.DataFrame:
-    """Return a site's parameters, one row each, without what is the same for all."""
-    frame = tables.parameters.drop(columns="description")
+    """Return a site's parameters, one row each, without what is the same for all, and with what the posterior says of them."""
+    frame, known = tables.parameters.drop(columns="description"), tables.more.get("posterior.csv")
+    posterior = known if isinstance(known, pd.DataFrame) else pd.DataFrame(columns=["name", *POSTERIOR_COLUMNS])
+    frame = frame.merge(posterior[["name", *POSTERIOR_COLUMNS]], on="name", how="left")
     frame.insert(0, "site", entry.name)
     return frame
 

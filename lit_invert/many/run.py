@@ -20,13 +20,14 @@ import yaml
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ..assembly import check_outputs
+from ..assembly import check_outputs, check_prior_weight
 from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
 from ..choosing import check_starts
 from ..errors import ConfigError, ResultsError
 from ..fit import FitConfig, describe_run, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
+from ..report import write_sites_report
 from ..results import InversionStatus, list_versions, to_json, write_status
 from ..settings import ScaleSettings
 from .chunk import Chunk
@@ -56,6 +57,10 @@ class SitesOutcome:
     folder: Path
     sites: pd.DataFrame
     """The table of sites, as sites.csv has it."""
+    report: Path | None
+    """The page of all sites; None where it could not be drawn."""
+    fault: str = ""
+    """Why not."""
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -91,6 +96,7 @@ def fit_sites(
         check_parquet()
     priors = load_priors(config.data.priors, table)
     entries = load_catalogue(config.data, registry.data_readers)
+    check_prior_weight(config.inversion, len(entries))
     for entry in entries:
         priors.of(entry)
     files = {"catalogue": _file(config.data.sites), "priors": config.data.priors}
@@ -106,6 +112,7 @@ def fit_sites(
         sites = (fit_together if is_joint else partial(_run, show=show))(config, registry, entries, folder)
         succeeded = int((sites["status"] != FAILED).sum())
         write_status(folder, "finished", f"{succeeded} of {len(sites)} sites have a result; {len(sites) - succeeded} failed.")
+        report, fault = _report(folder)
     except KeyboardInterrupt:
         ends = "its tables hold the best until then" if is_joint else "--ckpt_path last goes on with it"
         write_status(folder, InversionStatus.INTERRUPTED, f"The run was interrupted; {ends}.")
@@ -115,7 +122,15 @@ def fit_sites(
         registry.run_failed(run, error)
         raise
     registry.run_finished(run)
-    return SitesOutcome(folder, sites)
+    return SitesOutcome(folder, sites, report, fault)
+
+
+def _report(folder: Path) -> tuple[Path | None, str]:
+    """Draw the page of all sites; where that fails the run keeps its results, and the reason is returned."""
+    try:
+        return write_sites_report(folder), ""
+    except Exception as error:
+        return None, f"The report could not be drawn ({error}). Once that is mended, run `lit-invert report {folder}`."
 
 
 def _check_apart(config: FitConfig) -> None:

@@ -25,12 +25,12 @@ TABLES = ("parameters", "metrics", "sites")
 FAILED = "failed"
 #: Columns of text by table, for a site called 007 is no number.
 _TEXT = {
-    "parameters": ("site", "name", "unit", "scale", "at_bound"),
+    "parameters": ("site", "name", "unit", "scale", "at_bound", "class", "traded_with"),
     "metrics": ("site", "flux", "role", "run"),
-    "sites": ("site", "status", "message", "plant_type", "prior", "at_bound", "checks_passed", "advice"),
+    "sites": ("site", "status", "message", "plant_type", "prior", "at_bound", "determined", "checks_passed", "advice"),
 }
 #: Columns of whole numbers and of yes or no; all others hold real numbers.
-_WHOLE = ("n", "days", "fit_days", "select_days", "test_days", "iterations")
+_WHOLE = ("n", "days", "fit_days", "select_days", "test_days", "iterations", "rank")
 _BOOLEAN = ("fixed",)
 _ROWS_AT_ONCE = 100_000
 
@@ -113,28 +113,32 @@ class Store:
             yield path, frame.fillna(dict.fromkeys(text, ""))
 
     def _join(self, name: str, order: Sequence[str] | None) -> None:
-        """Copy the parts of whole chunks one after the other, the header once."""
+        """Copy the parts of whole chunks one after the other, column by column: a run may go on with a version that knows more."""
         target = self.folder / f"{name}.csv"
         temporary = target.with_suffix(".part")
         whole = sorted(path.name.removesuffix(".sites.csv") for path in self.parts.glob("*.sites.csv"))
+        parts = [self.parts / f"{chunk}.{name}.csv" for chunk in whole]
+        columns = list(dict.fromkeys(column for part in parts for column in _columns(part)))
         kept = None if order is None else frozenset(order)
         with temporary.open("w", encoding="utf-8", newline="") as joined:
-            writer = csv.writer(joined, lineterminator="\n")
-            for chunk in whole:
-                lines = _lines(self.parts / f"{chunk}.{name}.csv", kept)
-                header = next(lines)
-                if header and not joined.tell():
-                    writer.writerow(header)
-                writer.writerows(lines)
+            writer = csv.DictWriter(joined, columns, restval="", lineterminator="\n")
+            if columns:
+                writer.writeheader()
+            for part in parts:
+                writer.writerows(_rows(part, kept))
         temporary.replace(target)
 
 
-def _lines(part: Path, sites: Set[str] | None) -> Iterator[list[str]]:
-    """Yield the header of a part, empty where it holds no table, and then the rows of these sites, of all if none are given."""
+def _columns(part: Path) -> list[str]:
+    """Return the header of a part, empty where it holds no table."""
     with part.open(encoding="utf-8", newline="") as stream:
-        lines = csv.reader(stream)
-        yield next(lines, [])
-        yield from (line for line in lines if sites is None or line[0] in sites)
+        return next(csv.reader(stream), [])
+
+
+def _rows(part: Path, sites: Set[str] | None) -> Iterator[dict[str, str]]:
+    """Yield the rows of these sites, of all if none are given."""
+    with part.open(encoding="utf-8", newline="") as stream:
+        yield from (row for row in csv.DictReader(stream) if sites is None or row["site"] in sites)
 
 
 def check_parquet() -> None:

@@ -198,6 +198,8 @@ def check_together(config: FitConfig) -> None:
     """
     if config.scale.engine != "local":
         raise ConfigError("`scale.engine` is 'ray', but sites that share parameters are one fit. Use `trainer.strategy: ddp`.")
+    if config.uncertainty.method != "none":
+        raise ConfigError("`uncertainty.method`: sites that share parameters have one posterior together. Use none, or no sharing.")
     if config.ckpt_path is not None:
         raise ConfigError("`--ckpt_path`: a fit of sites that share parameters starts anew. Leave it out.")
     if config.sharing.shares and config.attributes.columns:

@@ -8,6 +8,10 @@ standard deviation each, the directions are eigenvectors v of the Fisher informa
 whose eigenvalue :math:`\lambda` is above one: there the data say more than the prior. J are the derivatives of the residuals r by
 u, and :math:`\rho` their correlation from one day to the next, for days that resemble each other count less. Since the prior's
 information is one along every direction, the posterior's standard deviation along v is :math:`(1 + \lambda)^{-1/2}`.
+
+A posterior (:mod:`lit_invert.posterior`) has a noise model of its own, by maximum likelihood and growing with the flux. A window
+of a month is too short for one, and may be fitted badly: its moments are enough for which directions to compare, and never fail.
+Prior units and the noise floor are the posterior's.
 """
 
 from __future__ import annotations
@@ -19,13 +23,13 @@ from torch import Tensor
 
 from lit_invert import InversionProblem
 from lit_invert.losses import Misfit
+from lit_invert.posterior.noise import NOISE_FLOOR
+from lit_invert.posterior.target import by_units
 
 from .gradients import STEP, TANGENT_TOLERANCE
 from .points import prior_point
 from .simulation import in_precision
 
-#: Smallest standard deviation of a residual: a daily flux is not measured better [gC m-2 d-1].
-NOISE_FLOOR = 0.2
 #: Largest correlation of residuals that is believed: fewer days than a dozen cannot tell it from one.
 _LARGEST_CORRELATION = 0.9
 
@@ -58,12 +62,6 @@ class Directions:
         return (squares.sum(-1) / (self.eigenvalues > 1).sum(-1)).sqrt()
 
 
-def in_prior_units(problem: InversionProblem, theta: Tensor) -> Tensor:
-    """Return parameters in prior standard deviations, (B, P) [-], whatever the coordinates of theta are."""
-    space = problem.space
-    return space.scaler.to_scaled(space.to_physical(theta)) / space.prior_sd_scaled
-
-
 @torch.no_grad()
 def find_directions(problem: InversionProblem, misfit: Misfit, theta: Tensor) -> Directions:
     """Find the directions at the estimates of B members.
@@ -76,8 +74,7 @@ def find_directions(problem: InversionProblem, misfit: Misfit, theta: Tensor) ->
     evaluation, tangent, free = problem.push(theta)
     residuals = misfit.residuals(evaluation).double()
     slopes = tangent.scaled[..., free].double() / problem.space.prior_sd_scaled[..., free].double()
-    # from derivatives by theta to derivatives by u
-    jacobian = torch.linalg.solve(slopes.transpose(1, 2), misfit.push_residuals(evaluation, tangent).double(), left=False)
+    jacobian = by_units(misfit.push_residuals(evaluation, tangent), slopes)
     days = problem.mask[..., evaluation.outputs.index(misfit.target)].sum(-1)
     information = days[:, None, None] * jacobian.transpose(1, 2) @ jacobian / residual_variance(residuals)[:, None, None]
     whole = information.new_zeros(len(theta), theta.shape[1], theta.shape[1])

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from lit_invert import InversionProblem
 from lit_invert.losses import Misfit
+from lit_invert.posterior.target import to_units
 
-from .directions import derivatives_hold, find_directions, in_prior_units
+from .directions import derivatives_hold, find_directions
 from .fitting import Best, draw_starts, find_misfit, fit_best, fit_members
 from .points import prior_point
 from .runs import cut_runs, draw_masks, spread_evenly
@@ -116,7 +117,7 @@ class _WindowFits:
 
     def change_within(self, estimates: Sequence[Tensor]) -> Tensor:
         """Return the RMS distance of all pairs of estimates, likewise."""
-        pairs = combinations([in_prior_units(self.problem, estimate) for estimate in estimates], 2)
+        pairs = combinations([to_units(self.problem, estimate) for estimate in estimates], 2)
         return torch.stack([self.directions.distance(*pair) for pair in pairs]).square().mean(0).sqrt()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lit_invert_invariance.directions import Directions, derivatives_hold, find_directions, in_prior_units, residual_variance
+from lit_invert_invariance.directions import Directions, derivatives_hold, find_directions, residual_variance
 from lit_invert_invariance.estimates import find_invertible, try_estimates
 from lit_invert_invariance.fitting import MORE_STARTS, STARTS, Best, draw_starts, find_misfit, fit_best, fit_members
 from lit_invert_invariance.runs import cut_runs, draw_masks, spread_evenly
@@ -21,6 +21,7 @@ from torch import nn
 from lit_invert import FrozenSurrogate
 from lit_invert.losses import Misfit, Prior
 from lit_invert.parameters import ParameterSpace
+from lit_invert.posterior.target import to_units
 from lit_invert.testing import toy_problem, toy_truth
 from lit_invert.transforms import ScaledTransform, SigmoidTransform
 
@@ -124,7 +125,7 @@ def test_no_distance_is_known_where_the_data_determine_nothing():
 
 
 def test_prior_units_do_not_depend_on_the_coordinates_of_theta():
-    scaled, sigmoid = (in_prior_units(p, p.space.to_theta(POINT)) for p in (noisy_problem(), noisy_problem(SigmoidTransform)))
+    scaled, sigmoid = (to_units(p, p.space.to_theta(POINT)) for p in (noisy_problem(), noisy_problem(SigmoidTransform)))
     torch.testing.assert_close(scaled, sigmoid, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(scaled, (POINT - 2.0) / 0.5, rtol=1e-6, atol=0)
 

@@ -1,0 +1,1 @@
+"""What the data determined: the posterior of an inversion, its checks, and what it says of each parameter."""
