@@ -150,9 +150,9 @@ class InversionSettings:
 class UncertaintySettings:
     """What is said of the parameters beyond their optimum, and by which method."""
 
-    method: Literal["none", "laplace", "rml", "nuts"] = "none"
-    """How the posterior is drawn from: `laplace` (a Gaussian at its mode, cut to the bounds), `rml` (randomised maximum
-    likelihood), `nuts` (a sampler that follows gradients), or not at all."""
+    method: Literal["none", "laplace", "population", "rml", "nuts"] = "none"
+    """How the posterior is drawn from: `laplace` (a Gaussian at its mode, cut to the bounds), `population` (draws that move until
+    they have its shape), `rml` (randomised maximum likelihood), `nuts` (a sampler that follows gradients), or not at all."""
     draws: int = 500
     """Draws from the posterior."""
     profiles: list[str] = field(default_factory=list)

@@ -17,23 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .chance import chi_square_survival, correct_for_many
+from .chance import chi_square_survival
 
 #: Lags that the test of memory looks at [observed days].
 _LAGS = 10
 #: Whitened residuals beyond this are outliers [-].
 _OUTLYING = 4.0
-
-
-def assess_size(residuals: Tensor, spent: float) -> tuple[float, float]:
-    """Return the chi-square of residuals over its degrees of freedom, and how rarely noise of the assumed size is as far from one.
-
-    Noise that was estimated from the same residuals has their size, so that only noise that was given can fail.
-    """
-    dof = max(len(residuals) - spent, 1.0)
-    statistic = float(residuals.square().sum())
-    above = chi_square_survival(statistic, dof)
-    return statistic / dof, min(1.0, 2 * min(above, 1 - above))
 
 
 def assess_memory(residuals: Tensor) -> tuple[float, float]:
@@ -74,14 +63,11 @@ def assess_outliers(residuals: Tensor) -> tuple[float, float]:
 
 
 def assess_drivers(residuals: Tensor, drivers: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
-    """Return the rank correlation of residuals with each driver of their days, and p-values corrected for the number of drivers."""
-    if not drivers:
-        return {}
+    """Return the rank correlation of residuals with each driver of their days, and its p-value."""
     own = _ranks(residuals)
     correlations = [float(own @ _ranks(driver)) for driver in drivers.values()]
     p_values = [math.erfc(abs(r) * math.sqrt((len(residuals) - 1) / 2)) for r in correlations]
-    corrected = zip(correlations, correct_for_many(p_values), strict=True)
-    return dict(zip((f"follows {name}" for name in drivers), corrected, strict=True))
+    return {f"follows {name}": (r, p) for name, r, p in zip(drivers, correlations, p_values, strict=True)}
 
 
 def _ranks(values: Tensor) -> Tensor:

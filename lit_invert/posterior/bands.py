@@ -25,8 +25,8 @@ from .target import Mode, push_fluxes, to_theta
 
 #: Probabilities of the lower end, the middle and the upper end of a band.
 LEVELS = (0.05, 0.5, 0.95)
-#: Days that are simulated at once, over all draws of a chunk.
-_DAYS_AT_ONCE = 50_000
+#: Days that are simulated at once, over all draws of a chunk: what bounds the memory.
+DAYS_AT_ONCE = 50_000
 #: Halvings of the interval in which a quantile lies: to a millionth of the spread.
 _HALVINGS = 24
 #: Fewest days of a calendar year whose sum is that of the year.
@@ -38,7 +38,11 @@ def linear_draws(mode: Mode, draws: Tensor) -> Tensor:
     r"""Follow each draw along the linearisation at the mode, :math:`f(\hat u) + J (u - \hat u)`.
 
     That is what draws of a Laplace approximation are draws of: its curvature is that of the linearised surrogate, and where the
-    surrogate bends away from it, simulating the draws would show fluxes that the data have excluded.
+    surrogate bends away from it, simulating the draws would show fluxes that the data have excluded. Of 40 twins of FR-Hes with
+    the 196 days that it observed, the linear 90 % intervals of the annual NEP held the truth in 85 % and were 203 gC m-2 wide on
+    average; those of simulated draws held it in 65 %, at 671 gC m-2. Of 20 twins with 14 scattered days it was 90 % at 433 and
+    60 % at 943, and with 14 consecutive days of summer 95 % at 939 and 90 % at 1463 (randomised maximum likelihood: 88 % at 946).
+    The price is that linear fluxes know no limits: on 1 to 7 % of the days of a draw GPP was below zero.
 
     Args:
         mode: The mode of one member.
@@ -65,7 +69,7 @@ def simulate_draws(problem: InversionProblem, draws: Tensor) -> Tensor:
     Returns:
         Fluxes, (M, T, V) [gC m-2 d-1].
     """
-    chunk = max(1, _DAYS_AT_ONCE // problem.mask.shape[1])
+    chunk = max(1, DAYS_AT_ONCE // problem.mask.shape[1])
     return torch.cat([problem.simulate(to_theta(problem, some)) for some in draws.split(chunk)])
 
 

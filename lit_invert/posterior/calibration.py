@@ -4,7 +4,8 @@ Truths that are drawn from the prior, and records that are made from them, have 
 rank of the truth among draws from its posterior is uniform. Posteriors that are too narrow pile ranks up at both ends, too wide
 ones in the middle, biased ones at one end. Ranks of each free parameter, and of annual fluxes, are tested with a chi-square in
 equal bins; since there are many of them, their p-values are corrected by Holm's method. The expected coverage says the same in
-the words of an interval: the share of truths inside the central interval of each level.
+the words of an interval: the share of truths inside the central interval of each level; the limits that chance leaves to that of
+each parameter are corrected for the number of parameters.
 
 A correct posterior covers whatever a record says, so coverage may be counted over the parameters that a twin's own posterior calls
 determined; over all parameters alone it would look good where most draws are the prior's.
@@ -26,8 +27,9 @@ import torch
 from torch import Generator, Tensor
 
 from ..problem import InversionProblem
-from .chance import binomial_limits, correct_for_many, uniformity
-from .twins import Estimates, Twins, simulate
+from .bands import simulate_draws
+from .chance import RARE, binomial_limits, correct_for_many, uniformity
+from .twins import Estimates, Twins
 
 #: Levels of the central intervals whose coverage is counted.
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -101,7 +103,7 @@ def mean_fluxes(problem: InversionProblem, found: Estimates) -> dict[str, tuple[
     """Return mean fluxes over the record of the truths, (B,), and of the draws, (B, M), by `mean <flux>` [gC m-2 d-1]."""
     _, draws, parameters = found.draws.shape
     together = torch.cat([found.truth[:, None], found.draws], dim=1).reshape(-1, parameters)
-    parts = [simulate(problem, part).mean(1) for part in together.split(draws + 1)]
+    parts = [simulate_draws(problem, part).mean(1) for part in together.split(draws + 1)]
     means = torch.stack(parts).double()
     outputs = problem.surrogate.spec.output_names
     places = {name: outputs.index(name) for name in _FLUXES if name in outputs}
@@ -119,7 +121,7 @@ def _cover(names: Sequence[str], truth: Tensor, draws: Tensor, determined: Tenso
     held, rows = inside(truth, draws, JUDGED), []
     for k, name in enumerate(names):
         own = held[determined[:, k], k]
-        low, high = binomial_limits(len(own), JUDGED)
+        low, high = binomial_limits(len(own), JUDGED, RARE / len(names))
         share = own.double().mean().item() if len(own) else math.nan
         row = {"name": name, "coverage": held[:, k].double().mean().item(), "determined": len(own)}
         rows.append({**row, "coverage_determined": share, "low": low, "high": high})
@@ -158,5 +160,5 @@ def _in_words(pooled: float, pairs: int, outside: Sequence[str], uneven: Sequenc
         share, verdict = 100 * pooled, "as it should" if PASSES[0] <= pooled <= PASSES[1] else "not as it should"
         held = f"The 90 % interval of determined parameters holds the truth in {share:.0f} % of {pairs} cases, {verdict}."
     limits = f"Outside their binomial limits: {', '.join(outside)}." if outside else "Each lies within its binomial limits."
-    ranks = f"Ranks are not uniform: {', '.join(uneven)}." if uneven else "All ranks are uniform."
+    ranks = f"Ranks are not uniform: {', '.join(uneven)}." if uneven else "No ranks were shown to be uneven."
     return " ".join([held, *([limits] if pairs else []), ranks])

@@ -4,6 +4,8 @@ From twin experiments (:mod:`lit_invert.posterior.twins`) each free parameter ge
 
 - `biased or over-confident`: its 90 % interval holds the truth in fewer twins than chance allows.
 - `recoverable`: its interval keeps its promise, and the error of the estimate is at most half of the error without data.
+- `partly recoverable`: the same, and at most three quarters. Most of these are found well in some twins and not at all in others: a
+  threshold temperature, say, matters only where it lies among the temperatures of the site.
 - `not identifiable`: its interval keeps its promise, but the data hardly narrow it down.
 
 Intervals that hold the truth more often than they promise are cautious, which is no fault here.
@@ -23,9 +25,10 @@ from .chance import RARE, binomial_limits
 from .target import to_theta
 from .twins import Estimates
 
-RECOVERABLE, OVERCONFIDENT, UNIDENTIFIABLE = "recoverable", "biased or over-confident", "not identifiable"
-#: Largest error of an estimate that counts as recovered, as a share of the error without data.
-_RECOVERED = 0.5
+RECOVERABLE, PARTLY, UNIDENTIFIABLE = "recoverable", "partly recoverable", "not identifiable"
+OVERCONFIDENT = "biased or over-confident"
+#: Largest error of an estimate that counts as recovered, and as partly recovered, as a share of the error without data.
+_RECOVERED, _PARTLY_RECOVERED = 0.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,14 @@ def judge(rmse: float, rmse_of_prior: float, coverage: float, lowest: float) -> 
         lowest: Lowest share that chance allows.
 
     Example:
-        >>> judge(0.4, 0.8, 0.9, 0.78), judge(0.41, 0.8, 0.9, 0.78), judge(0.1, 0.8, 0.7, 0.78)
-        ('recoverable', 'not identifiable', 'biased or over-confident')
+        >>> judge(0.4, 0.8, 0.9, 0.78), judge(0.6, 0.8, 0.9, 0.78), judge(0.61, 0.8, 0.9, 0.78), judge(0.1, 0.8, 0.7, 0.78)
+        ('recoverable', 'partly recoverable', 'not identifiable', 'biased or over-confident')
     """
     if coverage < lowest:
         return OVERCONFIDENT
-    return RECOVERABLE if rmse <= _RECOVERED * rmse_of_prior else UNIDENTIFIABLE
+    if rmse <= _RECOVERED * rmse_of_prior:
+        return RECOVERABLE
+    return PARTLY if rmse <= _PARTLY_RECOVERED * rmse_of_prior else UNIDENTIFIABLE
 
 
 def _tabulate_cases(problem: InversionProblem, found: Estimates) -> pd.DataFrame:
@@ -127,8 +132,10 @@ def _in_words(table: pd.DataFrame, target: str) -> str:
     def those(verdict: str) -> Sequence[str]:
         return list(table.loc[table["verdict"] == verdict, "name"])
 
-    found, wrong = those(RECOVERABLE), those(OVERCONFIDENT)
+    found, partly, wrong = those(RECOVERABLE), those(PARTLY), those(OVERCONFIDENT)
     parts = [f"{len(found)} of {len(table)} parameters are recoverable from {target.upper()} here{_list(found)}."]
+    if partly:
+        parts.append(f"{len(partly)} are partly so{_list(partly)}.")
     if wrong:
         parts.append(f"{len(wrong)} would come out biased or over-confident{_list(wrong)}.")
     parts.append(f"{len(those(UNIDENTIFIABLE))} are not identifiable: what an inversion says of them is mostly its prior.")

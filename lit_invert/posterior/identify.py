@@ -2,11 +2,11 @@ r"""Identifiability in the words of parameters: what the data determined, what t
 
 In prior units the prior knows as much of every direction, namely one; a direction that the data know more of than that is
 determined by them, and the number of those is the practical rank. Of a single parameter the data may know much while the others
-are held, and nothing when they are not: it is traded off, and its largest posterior correlation says with which. The classes, in
-the order in which they are tried:
+are held, and nothing when they are not: it is traded off, with the one of its largest posterior correlation, or with several where
+none is large. The classes, in the order in which they are tried:
 
 - `fixed`: the table says so.
-- `at bound`: the mode lies on a bound, and the data push on.
+- `at bound`: the mode lies on a bound, and the data push on; or the draws pile up at one, where a narrow posterior is the bound's.
 - `determined`: the posterior's standard deviation is at most half of the prior's, cut to the same bounds.
 - `traded off`: it would be, if the other parameters were known.
 - `prior only`: it is not even then.
@@ -17,9 +17,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,12 +26,14 @@ from .target import Mode, unit_bounds
 
 #: A parameter is determined when its standard deviation is at most this share of the prior's.
 DETERMINED = 0.5
-#: Weights that a direction's words name, as a share of its largest, and how many at most.
-_NAMED, _MOST_NAMED = 0.35, 4
 #: How close to a bound is on it, and how hard the data must push there [prior sd, and per prior sd].
 _ON_BOUND, _PUSH = 1e-3, 1e-3
-#: Directions that are put into words, from the one that the data know best.
-_MOST_DIRECTIONS = 8
+#: Correlation of the posterior from which two parameters are said to be traded off.
+STRONG = 0.4
+#: Share of a range that is beside its bound; share of draws there that leans on it, if it is so many times the prior's.
+_BESIDE, _LEANING, _LEANING_TIMES = 0.05, 0.25, 3.0
+#: What a parameter without one partner is traded off with.
+SEVERAL = "several"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Identified:
 
     classes: tuple[str, ...]
     traded_with: tuple[str, ...]
-    """Name of the parameter of the largest correlation, for those traded off; empty for the others."""
+    """Name of the parameter of the largest correlation, or `several`, for those traded off; empty for the others."""
+    leaning: tuple[str, ...]
+    """On which bound draws pile up, a sentence; empty where they do not."""
     variance_ratio: Tensor
     """Variance of the posterior over that of the prior cut to the bounds, (P,) [-]; NaN where fixed."""
 
@@ -85,15 +87,31 @@ def identify(mode: Mode, draws: Tensor) -> Identified:
     lower, upper = unit_bounds(mode.problem, mode.theta)
     alone = mode.precision[0].diagonal().rsqrt() / cut_prior_sd(lower, upper)[0, mode.free]
     stuck, correlation = is_pushed(mode)[0], correlate(draws[:, mode.free])
+    leaning = [
+        "" if place not in free else _lean(*values) for place, values in enumerate(zip(draws.T, lower[0], upper[0], strict=True))
+    ]
     classes, partners = ["fixed"] * len(names), [""] * len(names)
     ratios = torch.full((len(names),), torch.nan, dtype=torch.float64)
     for k, place in enumerate(free):
         ratios[place] = ratio[k].square()
-        classes[place] = classify(bool(stuck[k]), float(ratio[k]), float(alone[k]))
+        classes[place] = classify(bool(stuck[k]) or leaning[place] != "", float(ratio[k]), float(alone[k]))
         if classes[place] == "traded off":
             others = correlation[k].abs().index_fill(0, torch.tensor(k), 0.0)
-            partners[place] = names[free[int(others.argmax())]]
-    return Identified(tuple(classes), tuple(partners), ratios)
+            partners[place] = names[free[int(others.argmax())]] if others.max() >= STRONG else SEVERAL
+    return Identified(tuple(classes), tuple(partners), tuple(leaning), ratios)
+
+
+def _lean(draws: Tensor, lower: Tensor, upper: Tensor) -> str:
+    """Say on which bound draws of one parameter pile up far more than the prior cut to its range does; empty on none."""
+    beside, mass = _BESIDE * (upper - lower), torch.special.ndtr(upper) - torch.special.ndtr(lower)
+    if not beside.isfinite():
+        return ""
+    for side, low, high in (("lower", lower, lower + beside), ("upper", upper - beside, upper)):
+        share = ((draws >= low) & (draws <= high)).double().mean()
+        expected = (torch.special.ndtr(high) - torch.special.ndtr(low)) / mass
+        if share > _LEANING and share > _LEANING_TIMES * expected:
+            return f"leans on its {side} bound"
+    return ""
 
 
 def is_pushed(mode: Mode) -> Tensor:
@@ -108,7 +126,7 @@ def classify(is_stuck: bool, ratio: float, alone: float) -> str:
     """Return the class of a free parameter.
 
     Args:
-        is_stuck: Whether it is pushed against a bound.
+        is_stuck: Whether it is pushed against a bound, or leans on it.
         ratio: Its standard deviation over the cut prior's.
         alone: The same, were all other parameters known.
 
@@ -140,91 +158,3 @@ def practical_rank(information: Tensor) -> Tensor:
     """
     eigenvalues: Tensor = torch.linalg.eigvalsh(information)
     return (eigenvalues > 1).sum(-1)
-
-
-def describe_directions(mode: Mode) -> list[dict[str, Any]]:
-    """Put the directions that the data know best into words.
-
-    Returns:
-        For each, the best known first: `eigenvalue` (how much better than the prior the data know it), `words` ("pmax up, rmf0
-        down"), `trade_off` (what its first two parameters can do together without the data noticing, or nothing), and `weights` by
-        name.
-    """
-    names = [mode.problem.space.table.names[place] for place in mode.free.tolist()]
-    information = mode.information[0]
-    values, vectors = torch.linalg.eigh(information)
-    count = min(_MOST_DIRECTIONS, len(names), max(1, int(practical_rank(mode.information)[0])))
-    found = []
-    for value, vector in list(zip(values.flip(0), vectors.flip(1).T, strict=True))[:count]:
-        named = _leading(vector)
-        oriented = vector * vector[named[0]].sign()
-        found.append(
-            {
-                "eigenvalue": value.item(),
-                "words": ", ".join(f"{names[i]} {'up' if oriented[i] > 0 else 'down'}" for i in named),
-                "trade_off": trade_off(information, named, names),
-                "weights": {names[i]: oriented[i].item() for i in named},
-            }
-        )
-    return found
-
-
-def _leading(vector: Tensor) -> list[int]:
-    """Return the places that a direction is named by, the heaviest first."""
-    order = vector.abs().argsort(descending=True).tolist()
-    return [i for i in order[:_MOST_NAMED] if vector[i].abs() >= _NAMED * vector[order[0]].abs()]
-
-
-def trade_off(information: Tensor, named: Sequence[int], names: Sequence[str]) -> str:
-    """Say how the first two parameters of a direction can move together unseen; empty where the data see them both.
-
-    In their plane the data know one direction (more than the prior does), and the one across it less than the prior does.
-
-    Example:
-        >>> sum_known = torch.tensor([[8.0, 8.0], [8.0, 8.0]])
-        >>> trade_off(sum_known, [0, 1], ["pmax", "rmf0"])
-        'pmax can rise while rmf0 falls, unseen by these data'
-    """
-    if len(named) < 2:
-        return ""
-    pair = torch.tensor(named[:2])
-    values, vectors = torch.linalg.eigh(information[pair][:, pair])
-    unseen = vectors[:, 0]
-    if values[0] >= 1 or values[1] <= 1 or unseen.abs().min() < _NAMED * unseen.abs().max():
-        return ""
-    first, second = (names[i] for i in named[:2])
-    if bool(unseen.prod() > 0):
-        return f"{first} and {second} can rise together, unseen by these data"
-    return f"{first} can rise while {second} falls, unseen by these data"
-
-
-def disagreements(
-    classes: Mapping[str, str],
-    profiles: Mapping[str, Mapping[str, Any]] | None = None,
-    start_spread: Mapping[str, float] | None = None,
-) -> dict[str, str]:
-    """Say where other evidence contradicts the class of a parameter.
-
-    Args:
-        classes: Class by name.
-        profiles: By name what its profile says: `flag` (`two-sided`, `one-sided` or `flat`), and `low_closed_by` and
-            `high_closed_by` (`data`, `prior` or `bound`).
-        start_spread: Standard deviation of the optima of equally good starts over the prior's, by name.
-
-    Returns:
-        A sentence for each name that has a contradiction.
-
-    Example:
-        >>> disagreements({"pmax": "determined"}, {"pmax": {"flag": "flat"}})
-        {'pmax': 'called determined, but its profile is flat'}
-    """
-    reasons: dict[str, list[str]] = {}
-    for name, found in (profiles or {}).items():
-        if classes[name] == "determined" and found["flag"] != "two-sided":
-            reasons.setdefault(name, []).append(f"its profile is {found['flag']}")
-        elif classes[name] == "prior only" and found.get("low_closed_by") == found.get("high_closed_by") == "data":
-            reasons.setdefault(name, []).append("the data close its profile on both sides")
-    for name, spread in (start_spread or {}).items():
-        if classes[name] == "determined" and spread > DETERMINED:
-            reasons.setdefault(name, []).append(f"equally good starts end {spread:.1f} prior sd apart")
-    return {name: f"called {classes[name]}, but {' and '.join(found)}" for name, found in reasons.items()}

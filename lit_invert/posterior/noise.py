@@ -30,8 +30,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Smallest standard deviation of a residual: a daily flux is not measured better [gC m-2 d-1].
-NOISE_FLOOR = 0.2
+#: Smallest standard deviation of a residual that is believed: the calmest deserts are measured to that [gC m-2 d-1].
+NOISE_FLOOR = 0.05
 #: Growth of the noise with the flux, over its base, that is looked at [m2 d gC-1].
 _GROWTHS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 #: Correlations from day to day that are looked at; few days cannot tell a larger one from one.
@@ -50,15 +50,23 @@ class Noise:
     """Correlation from one day to the next, (B,) [-]."""
     deviation: Tensor
     """Standard deviation of each day, (B, T) [gC m-2 d-1]."""
-    n: Tensor
-    """Observed days, (B,)."""
-    n_eff: Tensor
-    """Days that are as good as independent, (B,)."""
+    mask: Tensor
+    """True on observed days, (B, T)."""
+
+    @property
+    def n(self) -> Tensor:
+        """Observed days, (B,)."""
+        return self.mask.sum(-1)
+
+    @property
+    def n_eff(self) -> Tensor:
+        """Days that are as good as independent, (B,)."""
+        return effective_days(self.mask, self.rho)
 
     @property
     def variance(self) -> Tensor:
-        """Mean variance over all days, (B,) [(gC m-2 d-1)^2]."""
-        return self.deviation.square().mean(-1)
+        """Mean variance of the observed days, (B,) [(gC m-2 d-1)^2]."""
+        return torch.where(self.mask, self.deviation.square(), 0.0).sum(-1) / self.n.clamp_min(1)
 
     def only(self, members: Tensor) -> Noise:
         """Return the noise of some members, (b,)."""
@@ -160,8 +168,9 @@ def estimate_noise(
             sigma, growth, rho = (
                 torch.where(better, new, old) for new, old in ((square.sqrt(), sigma), (each * 0 + q, growth), (each, rho))
             )
-    deviation = (sigma[:, None].square() * (shape + (growth[:, None] * flux).square())).sqrt().clamp_min(NOISE_FLOOR)
-    return Noise(sigma.clamp_min(NOISE_FLOOR), sigma * growth, rho, deviation, n, effective_days(mask, rho))
+    sigma = sigma.clamp_min(NOISE_FLOOR)
+    deviation = (sigma[:, None].square() * (shape + (growth[:, None] * flux).square())).sqrt()
+    return Noise(sigma, sigma * growth, rho, deviation, mask)
 
 
 def _profile(residuals: Tensor, variance: Tensor, mask: Tensor, rho: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +179,8 @@ def _profile(residuals: Tensor, variance: Tensor, mask: Tensor, rho: Tensor, lef
     square = square.clamp_min(NOISE_FLOOR**2 / 100)
     _, correlation = gap_correlation(mask, rho)
     volume = torch.where(mask, (variance * (1 - correlation.square())).log(), 0.0).sum(-1)
-    return square, left * square.log() + volume
+    # of all n days in both parts: with the days that are left in the first alone, the likelihood would not be free of units
+    return square, mask.sum(-1) * square.log() + volume
 
 
 def effective_days(mask: Tensor, rho: Tensor) -> Tensor:

@@ -5,13 +5,16 @@ The rise of parameter i at the value v is
 .. math:: R_i(v) = \min_{\theta: \theta_i = v} -2 \log p(\theta \mid o) - \min_\theta -2 \log p(\theta \mid o)
 
 and the values with :math:`R_i(v) \le \chi^2_1(q)` are the interval of confidence q. Unlike a linearisation it sees bent ridges,
-along which others make up for the parameter, and tails that are not those of a parabola. An end of an interval is closed by the
-data or by the prior, whichever has the larger share of the rise there, or it is open, and the bound of the parameter ends it.
-Two open ends make a flat profile, one a one-sided one.
+along which others make up for the parameter, and tails that are not those of a parabola. An end of an interval is closed by
+whatever has the largest share of the rise from the profile's lowest point to there: the data, the parameter's own prior, or the
+priors of the others, which the data make follow it. Where nothing closes it, it is open, and the bound of the parameter ends it.
+Two open ends make a flat profile, one a one-sided one. The others' priors close the profile of a parameter that the data tie to
+them: it is determined as long as they are what their priors say.
 
 Every value of every parameter is a member of one batch. It starts where the linearisation at the mode says that the others go, and
 once more from its neighbour's end where that is better, until no neighbour knows better: so a profile leaves no valley that one of
-its values has found. Rises are above the lowest point of the mode and all profiles; `fall` says how far that lies below the mode.
+its values has found. Rises are above the lowest point of the mode and all profiles, intervals are read from a profile's own lowest
+point, and `fall` says how far the lowest of all lies below the mode.
 
 Source:
     Raue et al. (2009), Bioinformatics 25(15), 1923-1929, doi:10.1093/bioinformatics/btp358.
@@ -31,17 +34,21 @@ from torch import Tensor, nn
 from ..losses.base import index_of
 from ..problem_objective import ProblemObjective
 from .descents import descend, members_at_once
-from .target import Mode, to_theta, unit_bounds
+from .target import Mode, to_theta, to_units, unit_bounds
 from .terms import Likelihood
 
 #: Quantiles of the chi-square distribution of one degree of freedom, by confidence in percent.
 LEVELS = {50: 0.454936, 90: 2.705543, 95: 3.841459}
 #: Places on each side of the mode, in standard deviations of the linearised posterior; the bound is one more.
 _PLACES = (0.35, 0.7, 1.0, 1.4, 1.8, 2.2, 2.7, 3.3, 4.0)
+#: What may close an interval, in the order of the parts of a rise.
+_CLOSERS = ("data", "prior", "others")
 #: Fall below its own end that makes a member start again from its neighbour's [-2 log p].
 _BETTER = 0.01
 #: Most rounds of that.
 _SWEEPS = 10
+#: Rise of a place that cannot be simulated: it closes an interval, and has no weight in where [-2 log p].
+_NEVER = 1e12
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,11 @@ class Profiles:
     """Profiles of some parameters."""
 
     table: pd.DataFrame
-    """A row a value in ascending order: parameter, value (physical), rise, and data_rise, the likelihood's part of it."""
+    """A row a value in ascending order: parameter, value (physical), rise, and two parts of it: data_rise, the likelihood's, and
+    own_rise, that of the parameter's own prior; the rest is the others' priors. Parts are above the profile's own lowest point."""
     flags: dict[str, dict[str, float | str]]
     """For each parameter `flag` (two-sided, one-sided or flat), `low50`, `high50` and so on (physical), and who closes the widest
-    interval, `low_closed_by` and `high_closed_by` (data, prior or bound)."""
+    interval, `low_closed_by` and `high_closed_by` (data, prior, others or bound)."""
     lowest: Tensor
     """Theta of the lowest point seen, (1, P)."""
     fall: float
@@ -140,11 +148,14 @@ def _collect(mode: Mode, held: Tensor, theta: Tensor, lengths: list[int]) -> Pro
     loss, data = reached.total.double(), reached.terms[Likelihood.name].double()
     lowest = int(loss.argmin())
     value = reached.evaluation.physical[1:].gather(1, held[:, None])[:, 0].double()
+    own = to_units(mode.problem, theta).gather(1, held[:, None])[:, 0].square()
     tables, flags = [], {}
-    for place, *each in zip(held.split(lengths), *(x.split(lengths) for x in (value, loss[1:], data[1:])), strict=True):
+    parts = (value, loss[1:] - loss[lowest], data[1:], own)
+    for place, *each in zip(held.split(lengths), *(part.split(lengths) for part in parts), strict=True):
         name = mode.problem.space.table.names[int(place[0])]
-        columns = dict(zip(("value", "rise", "data_rise"), (x.numpy() for x in each), strict=True))
-        columns["rise"], columns["data_rise"] = columns["rise"] - loss[lowest].item(), columns["data_rise"] - data[lowest].item()
+        best = each[1].argmin()
+        each[2:] = [part - part[best] for part in each[2:]]
+        columns = dict(zip(("value", "rise", "data_rise", "own_rise"), (x.numpy() for x in each), strict=True))
         tables.append(pd.DataFrame({"parameter": name, **columns}))
         flags[name] = read_profile(**columns)
     return Profiles(
@@ -152,38 +163,42 @@ def _collect(mode: Mode, held: Tensor, theta: Tensor, lengths: list[int]) -> Pro
     )
 
 
-def read_profile(value: NDArray[np.float64], rise: NDArray[np.float64], data_rise: NDArray[np.float64]) -> dict[str, float | str]:
+def read_profile(
+    value: NDArray[np.float64], rise: NDArray[np.float64], data_rise: NDArray[np.float64], own_rise: NDArray[np.float64]
+) -> dict[str, float | str]:
     """Read intervals and flag from one profile.
 
     Args:
         value: Values in ascending order.
-        rise: Rise at each.
-        data_rise: The likelihood's part of it.
+        rise: Rise at each; it is read from its own lowest.
+        data_rise: The likelihood's part of the rise above the lowest of these.
+        own_rise: The part of the parameter's own prior.
 
     Returns:
         `flag`, then `low50`, `high50` and so on, then `low_closed_by` and `high_closed_by` of the widest interval.
 
     Example:
         >>> value = np.linspace(-1.0, 4.0, 51)
-        >>> read = read_profile(value, value**2, 0.9 * value**2)
+        >>> read = read_profile(value, value**2, 0.9 * value**2, 0.1 * value**2)
         >>> read["flag"], round(read["high95"], 3), read["high_closed_by"], read["low_closed_by"]
         ('one-sided', 1.96, 'data', 'bound')
     """
+    rise, data_rise = (np.nan_to_num(part - np.nanmin(part), nan=_NEVER, posinf=_NEVER) for part in (rise, data_rise))
     best = int(rise.argmin())
     sides = {"low": slice(best, None, -1), "high": slice(best, None)}
+    data_rise = data_rise - data_rise[best]
+    parts = np.stack([data_rise, own_rise, rise - data_rise - own_rise])
     ends: dict[str, float | str] = {}
     closed_by = {}
     for level, threshold in LEVELS.items():
         for side, outwards in sides.items():
-            ends[f"{side}{level}"], closed_by[side] = _end(value[outwards], rise[outwards], data_rise[outwards], threshold)
+            ends[f"{side}{level}"], closed_by[side] = _end(value[outwards], rise[outwards], parts[:, outwards], threshold)
     flag = ("two-sided", "one-sided", "flat")[list(closed_by.values()).count("bound")]
     return {"flag": flag, **ends, **{f"{side}_closed_by": closer for side, closer in closed_by.items()}}
 
 
-def _end(
-    value: NDArray[np.float64], rise: NDArray[np.float64], data_rise: NDArray[np.float64], threshold: float
-) -> tuple[float, str]:
-    """Return where a rise outwards first passes the threshold, and who closes the interval there.
+def _end(value: NDArray[np.float64], rise: NDArray[np.float64], parts: NDArray[np.float64], threshold: float) -> tuple[float, str]:
+    """Return where a rise outwards first passes the threshold, and which of its parts, (3, n), is the largest there.
 
     The root of the rise is interpolated, which is exact for a parabola.
     """
@@ -193,5 +208,5 @@ def _end(
     after = int(above[0])
     low, high = np.sqrt(rise[after - 1]), np.sqrt(rise[after])
     share = (np.sqrt(threshold) - low) / (high - low)
-    data = data_rise[after - 1] + share * (data_rise[after] - data_rise[after - 1])
-    return float(value[after - 1] + share * (value[after] - value[after - 1])), "data" if data >= threshold / 2 else "prior"
+    there = parts[:, after - 1] + share * (parts[:, after] - parts[:, after - 1])
+    return float(value[after - 1] + share * (value[after] - value[after - 1])), _CLOSERS[int(there.argmax())]

@@ -1,6 +1,6 @@
 """Draws from the posteriors of a batch of members, by any method.
 
-The Laplace approximation draws for all members at once; the others follow the surrogate where it bends, a member after the other.
+The Laplace approximation and moving populations draw for all members at once, the others a member after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..problem import InversionProblem
-from . import ensemble, laplace, nuts
+from . import ensemble, laplace, nuts, population
 from .target import Mode, posterior_problem
 
 Sampler = Callable[[InversionProblem, Mode, int, Generator], Tensor]
@@ -22,6 +22,11 @@ Sampler = Callable[[InversionProblem, Mode, int, Generator], Tensor]
 def sample_laplace(problem: InversionProblem, mode: Mode, count: int, generator: Generator) -> Tensor:
     """Draw from the Gaussians at the modes, cut to the bounds."""
     return laplace.sample_all(mode, count, generator)
+
+
+def sample_population(problem: InversionProblem, mode: Mode, count: int, generator: Generator) -> Tensor:
+    """Draw by moving populations, all members at once."""
+    return population.sample(mode, count, generator).units
 
 
 def sample_rml(problem: InversionProblem, mode: Mode, count: int, generator: Generator) -> Tensor:
@@ -37,7 +42,12 @@ def sample_nuts(problem: InversionProblem, mode: Mode, count: int, generator: Ge
 
 
 #: Every method, by the name that a config gives it.
-SAMPLERS: dict[str, Sampler] = {"laplace": sample_laplace, "rml": sample_rml, "nuts": sample_nuts}
+SAMPLERS: dict[str, Sampler] = {
+    "laplace": sample_laplace,
+    "population": sample_population,
+    "rml": sample_rml,
+    "nuts": sample_nuts,
+}
 
 
 def one_member(problem: InversionProblem, mode: Mode, member: int) -> tuple[InversionProblem, Mode]:

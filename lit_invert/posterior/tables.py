@@ -53,7 +53,10 @@ def posterior_table(mode: Mode, draws: Tensor, identified: Identified, disagreem
             "variance_ratio": identified.variance_ratio.numpy(),
             "class": identified.classes,
             "traded_with": identified.traded_with,
-            "disagreement": [disagreement.get(name, "") for name in table.names],
+            "disagreement": [
+                "; ".join(filter(None, (leaning, disagreement.get(name, ""))))
+                for name, leaning in zip(table.names, identified.leaning, strict=True)
+            ],
         }
     )
 

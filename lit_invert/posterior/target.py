@@ -18,16 +18,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..errors import ObservationError
 from ..losses import Misfit
 from ..losses.base import Evaluation, index_of
 from ..problem import InversionProblem
 from ..problem_objective import ProblemObjective, gradient_of
 from ..solvers import LevenbergMarquardt, Stopping, minimize
-from .noise import Noise, derived_lambda, estimate_noise
+from .noise import NOISE_FLOOR, Noise, estimate_noise
 from .terms import GaussianPrior, Likelihood
 
 #: How finely each mode is found, as a share of minus twice its log density: a new estimate of the noise follows, but for the last.
 _TOLERANCES = (1e-4, 1e-4, 1e-6)
+#: Fewest observed days: the noise alone has three numbers.
+_FEWEST_DAYS = 3
 #: Most steps to a mode.
 _STEPS = 60
 
@@ -69,6 +72,13 @@ class Mode:
     def spent(self) -> Tensor:
         """Effective number of parameters that the data determine, (B,)."""
         return effective_parameters(self.information)
+
+    @property
+    def spent_on(self) -> dict[str, Tensor]:
+        """What each flux has paid of that number, (B,) each."""
+        parts = self.jacobian.chunk(len(self.noise), dim=1)
+        share = torch.linalg.inv(self.information + torch.eye(len(self.free), dtype=self.jacobian.dtype))
+        return {name: torch.einsum("bnk,bkl,bnl->b", j, share, j) for name, j in zip(self.noise, parts, strict=True)}
 
 
 def effective_parameters(information: Tensor) -> Tensor:
@@ -120,14 +130,16 @@ def counted_fluxes(problem: InversionProblem, target: str) -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(outputs) if weights.get(name, 0) > 0 and bool(problem.mask[..., i].any()))
 
 
-def noise_of(problem: InversionProblem, theta: Tensor, fluxes: Sequence[str], spent: Tensor | None = None) -> dict[str, Noise]:
+def noise_of(
+    problem: InversionProblem, theta: Tensor, fluxes: Sequence[str], spent: Mapping[str, Tensor] | None = None
+) -> dict[str, Noise]:
     """Estimate the noise of each flux from the residuals at theta.
 
     Args:
         problem: The problem of the fit.
         theta: Parameters of B members, (B, P).
         fluxes: The fluxes that count.
-        spent: Effective number of parameters that the residuals have paid for, (B,).
+        spent: Effective number of parameters that the residuals of each flux have paid for, (B,).
     """
     with torch.no_grad():
         evaluation = problem.evaluate(theta)
@@ -137,7 +149,9 @@ def noise_of(problem: InversionProblem, theta: Tensor, fluxes: Sequence[str], sp
         simulated = evaluation.simulated[..., place]
         mask = evaluation.mask[..., place].expand(simulated.shape)
         residuals = torch.where(mask, simulated - evaluation.observed[..., place], 0.0)
-        found[name] = estimate_noise(residuals, simulated, mask, _stated_shape(problem, evaluation, place), spent)
+        found[name] = estimate_noise(
+            residuals, simulated, mask, _stated_shape(problem, evaluation, place), None if spent is None else spent[name]
+        )
     return found
 
 
@@ -156,16 +170,16 @@ def posterior_problem(problem: InversionProblem, noise: Mapping[str, Noise], cen
     r"""Return the problem whose loss is minus twice the log posterior.
 
     Loss terms beside misfit and prior keep what they weighed against the misfit: their weight is multiplied by
-    :math:`n_{eff} / \sigma^2`.
+    :math:`n_{eff} / \sigma^2`, the median over the members.
 
     Args:
         problem: The problem of the fit.
         noise: Noise of each flux that counts.
         centre: Centres of the members' priors in prior units, (1 or B, P); the prior itself when omitted.
     """
-    others = [copy.copy(term) for term in problem.loss_terms if term.name not in ("misfit", "prior", "likelihood")]
+    others = [copy.deepcopy(term) for term in problem.loss_terms if term.name not in ("misfit", "prior", "likelihood")]
     first = next(iter(noise.values()))
-    factor = 1.0 / derived_lambda(first.variance.median().item(), first.n_eff.median().item())
+    factor = first.n_eff.median().item() / max(first.variance.median().item(), NOISE_FLOOR**2)
     for term in others:
         term.weight = term.weight * factor
     return problem.variant(terms=[Likelihood(noise), GaussianPrior(centre), *others])
@@ -179,16 +193,30 @@ def find_mode(problem: InversionProblem, theta: Tensor, target: str, noise: Mapp
         theta: Where to start, such as the optimum of the fit, (B, P).
         target: The flux that was fitted.
         noise: Its noise, where it is known; estimated along the way when omitted.
+
+    Raises:
+        ObservationError: If there are too few days to estimate the noise from.
     """
     if noise is not None:
         return _mode_under(problem, theta, noise, _TOLERANCES[-1])
+    _check_days(problem, target)
     fluxes = counted_fluxes(problem, target)
     # far from an optimum residuals last because the simulation is wrong: taken for lasting noise, that would never be mended
     theta = _descend(problem, theta, _TOLERANCES[0])
     mode = _mode_under(problem, theta, noise_of(problem, theta, fluxes), _TOLERANCES[0])
     for tolerance in _TOLERANCES[1:]:
-        mode = _mode_under(problem, mode.theta, noise_of(problem, mode.theta, fluxes, mode.spent), tolerance)
+        mode = _mode_under(problem, mode.theta, noise_of(problem, mode.theta, fluxes, mode.spent_on), tolerance)
     return mode
+
+
+def _check_days(problem: InversionProblem, target: str) -> None:
+    place = index_of(target, problem.surrogate.spec.output_names, "output of the surrogate")
+    days = int(problem.mask[..., place].sum(-1).min())
+    if days < _FEWEST_DAYS:
+        raise ObservationError(
+            f"a posterior needs {_FEWEST_DAYS} or more days of {target.upper()} to fit, as many as its noise has numbers; "
+            f"found {days}. Give more data, or set `uncertainty.method: none` and a number as `inversion.lambda_prior`."
+        )
 
 
 def _mode_under(problem: InversionProblem, theta: Tensor, noise: Mapping[str, Noise], tolerance: float) -> Mode:

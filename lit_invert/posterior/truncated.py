@@ -168,7 +168,6 @@ def _first_hit(offset: Tensor, velocity: Tensor, low: Tensor, high: Tensor) -> t
     radius, phase = torch.hypot(offset, velocity), torch.atan2(velocity, offset)
     up = torch.where(high.abs() < radius, phase - torch.acos((high / radius).clamp(-1, 1)), torch.inf)
     down = torch.where(low.abs() < radius, phase + torch.acos((low / radius).clamp(-1, 1)), torch.inf)
-    turn = 2 * math.pi
-    time = torch.minimum(*(torch.where(t.isfinite(), t.remainder(turn), torch.inf) for t in (up, down)))
-    first: tuple[Tensor, Tensor] = time.min(-1)
+    ahead = torch.minimum(*(torch.where(time < 0, time + 2 * math.pi, time) for time in (up, down)))
+    first: tuple[Tensor, Tensor] = ahead.min(-1)
     return first[0], first[1]

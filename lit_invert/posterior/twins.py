@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from ..losses.base import index_of
 from ..problem import InversionProblem
+from .bands import simulate_draws
 from .identify import DETERMINED, sd_ratio
 from .noise import NOISE_FLOOR, Noise
 from .sampling import Sampler
@@ -38,6 +39,8 @@ class Twins:
     """The records that take the place of the site's, (B, T, V) [gC m-2 d-1]."""
     truth: Tensor
     """Parameters that made them, in prior units, (B, P), float64 [-]."""
+    simulated: Tensor
+    """Their fluxes without noise, (B, T, V) [gC m-2 d-1]."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +94,12 @@ def make_twins(problem: InversionProblem, mode: Mode, count: int, generator: Gen
         generator: Source of randomness, on the CPU.
     """
     truth = draw_prior(problem, count, generator)
-    simulated = simulate(problem, truth)
+    simulated = simulate_draws(problem, truth)
     observed = simulated.clone()
     for name, noise in mode.noise.items():
         place = index_of(name, problem.surrogate.spec.output_names, "output of the surrogate")
         observed[..., place] += draw_noise(noise, mode.simulated[..., place], simulated[..., place], generator)
-    return Twins(problem, observed, truth)
-
-
-@torch.no_grad()
-def simulate(problem: InversionProblem, units: Tensor) -> Tensor:
-    """Simulate the fluxes of N parameter vectors in prior units, (N, P), in parts, as (N, T, V) [gC m-2 d-1]."""
-    theta = to_theta(problem, units)
-    return torch.cat([problem.simulate(part) for part in theta.split(_at_once(problem, 1))])
+    return Twins(problem, observed, truth, simulated)
 
 
 def draw_noise(noise: Noise, before: Tensor, flux: Tensor, generator: Generator) -> Tensor:
@@ -143,7 +139,7 @@ def invert_twins(
     """
     problem, parts, done = twins.problem, [], 0
     start = problem.space.to_theta(problem.space.priors)
-    for members in torch.arange(len(twins.truth)).split(_at_once(problem, problem.space.fixed.numel())):
+    for members in torch.arange(len(twins.truth)).split(_at_once(problem)):
         part = problem.variant(observed=twins.observed[members])
         mode = find_mode(part, start.repeat(len(members), 1), target)
         drawn = sampler(part, mode, draws, generator)
@@ -158,7 +154,6 @@ def _join(parts: Sequence[Estimates]) -> Estimates:
     return Estimates(**joined, free=parts[0].free)
 
 
-def _at_once(problem: InversionProblem, tangents: int) -> int:
-    """Return how many members may be simulated at once, each with so many tangents."""
-    days, outputs = problem.mask.shape[1:]
-    return max(1, _NUMBERS // (days * outputs * tangents))
+def _at_once(problem: InversionProblem) -> int:
+    """Return how many members may be inverted at once, each with its Jacobian."""
+    return max(1, _NUMBERS // (problem.mask[0].numel() * problem.space.fixed.numel()))

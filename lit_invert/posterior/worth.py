@@ -3,12 +3,12 @@ r"""Data worth: what other observations would tell, or what those that there are
 Near the mode an observation adds what it knows to the information of the data, :math:`F' = F + \Delta F`, whatever its value will
 be. So the posterior's standard deviation of each parameter with and without it,
 
-.. math:: 1 - \sqrt{ [(F' + I)^{-1}]_{ii} / [(F + I)^{-1}]_{ii} }
+.. math:: 1 - \sqrt{ [(F' + O + I)^{-1}]_{ii} / [(F + O + I)^{-1}]_{ii} }
 
-is known before anyone has measured. It is asked of each season's days that no fit has used yet, of each season's days that were
-used (were they missing), of the fluxes that were not observed, and of as many days again. Assumed: the noise of the fitted flux
-on any day; for another flux, noise that is as large a share of that flux's standard deviation, and independent; bounds are left
-out.
+with the curvature O of whatever the fit counts beside likelihood and prior, is known before anyone has measured. It is asked of
+each season's days that no fit has used yet, of each season's days that were used (were they missing), of the fluxes that were not
+observed, and of as many days again. Assumed: the noise of the fitted flux on any day; for another flux, noise that is as large a
+share of that flux's standard deviation, and independent; bounds are left out.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..metrics import flux_name
 from .identify import practical_rank
 from .noise import Noise, whiten
 from .target import Mode, push_fluxes
 
-#: Months of each season of the north; the names of months say the same in the south.
-SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
+#: Months of each season, by names that say the same in the north and in the south.
+SEASONS = {
+    "December to February": (12, 1, 2),
+    "March to May": (3, 4, 5),
+    "June to August": (6, 7, 8),
+    "September to November": (9, 10, 11),
+}
 #: Parameters that each row of the table is about: those that gain (or lose) most.
 _MOST_NAMED = 3
 
@@ -55,15 +61,14 @@ def data_worth(mode: Mode, target: str, dates: NDArray[np.datetime64]) -> list[d
         return _information(slopes[:, :, flux], mask, noise, scale)
 
     now = mode.information
-    offers = [("days again", f"as many days of {target.upper()} again", now + knows(observed))]
+    offers = [("days again", f"as many days of {flux_name(target)} again", now + knows(observed))]
     offers += _seasons(now, knows, observed, mode.problem.days.expand_as(observed), dates, target)
     offers += [
-        ("flux to observe", f"{name.upper()} on the same days", now + knows(observed, i))
+        ("flux to observe", f"{flux_name(name)} on the same days", now + knows(observed, i))
         for i, name in enumerate(outputs)
         if name not in mode.noise
     ]
-    names = [mode.problem.space.table.names[i] for i in mode.free.tolist()]
-    rows = [row for kind, what, then in offers for row in _compare(kind, what, now, then, names)]
+    rows = [row for kind, what, then in offers for row in _compare(mode, kind, what, then)]
     return sorted(rows, key=lambda row: -abs(row["sd_reduction_percent"]))
 
 
@@ -85,16 +90,20 @@ def _seasons(
     for name, months in SEASONS.items():
         season = torch.from_numpy(np.isin(month, months))[None] & days
         if (season & ~observed).any():
-            found.append(("season to observe", f"{target.upper()} on every day of {name}", now - data + knows(observed | season)))
+            found.append(
+                ("season to observe", f"{flux_name(target)} on every day from {name}", now - data + knows(observed | season))
+            )
         if (season & observed).any():
-            found.append(("season to lose", f"no {target.upper()} in {name}", now - data + knows(observed & ~season)))
+            found.append(("season to lose", f"no {flux_name(target)} from {name}", now - data + knows(observed & ~season)))
     return found
 
 
-def _compare(kind: str, what: str, now: Tensor, then: Tensor, names: list[str]) -> list[dict[str, Any]]:
+def _compare(mode: Mode, kind: str, what: str, then: Tensor) -> list[dict[str, Any]]:
     """Return a row for each of the parameters whose standard deviation changes most."""
-    change = 100 * (1 - _deviation(then) / _deviation(now))
+    now = mode.information
+    change = 100 * (1 - _deviation(mode.precision + then - now) / _deviation(mode.precision))
     ranks = int(practical_rank(now)[0]), int(practical_rank(then)[0])
+    names = [mode.problem.space.table.names[i] for i in mode.free.tolist()]
     return [
         {
             "what": what,
@@ -108,8 +117,7 @@ def _compare(kind: str, what: str, now: Tensor, then: Tensor, names: list[str]) 
     ]
 
 
-def _deviation(information: Tensor) -> Tensor:
+def _deviation(precision: Tensor) -> Tensor:
     """Return the posterior's standard deviation of each parameter in prior units, (K,)."""
-    identity = torch.eye(information.shape[-1], dtype=information.dtype)
-    covariance: Tensor = torch.linalg.inv(information[0] + identity)
+    covariance: Tensor = torch.linalg.inv(precision[0])
     return covariance.diagonal().sqrt()

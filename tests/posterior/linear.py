@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_invert.posterior.noise import Noise, effective_days
+from lit_invert.posterior.noise import Noise
 from lit_invert.posterior.target import Mode, find_mode
 from lit_invert.problem import InversionProblem
 from lit_invert.testing import toy_problem
@@ -17,7 +17,7 @@ def linear_mode(sigma: float = 0.5, offset: float = 0.0, n_static: int = 3) -> t
     problem = problem.variant(observed=problem.observed + offset)
     mask, rho = problem.mask[..., 2], torch.tensor([0.4], dtype=torch.float64)
     deviation = torch.full(mask.shape, sigma, dtype=torch.float64)
-    noise = Noise(deviation[:, 0], 0 * rho, rho, deviation, mask.sum(-1), effective_days(mask, rho))
+    noise = Noise(deviation[:, 0], 0 * rho, rho, deviation, mask)
     return problem, find_mode(problem, problem.space.to_theta(problem.space.priors), "nep", {"nep": noise})
 
 

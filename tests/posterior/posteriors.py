@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_invert.posterior.noise import Noise, effective_days
+from lit_invert.posterior.noise import Noise
 from lit_invert.posterior.target import Mode, find_mode
 from lit_invert.problem import InversionProblem
 from lit_invert.testing import toy_problem
@@ -25,7 +25,7 @@ def known_noise(problem: InversionProblem, sigma: float = 0.5, rho: float = 0.6)
     mask = problem.mask[..., NEP]
     one = torch.ones(len(mask), dtype=torch.float64)
     growth = 1 + 0.5 * torch.linspace(0, 1, mask.shape[1], dtype=torch.float64)
-    return Noise(sigma * one, 0 * one, rho * one, sigma * growth.expand(mask.shape), mask.sum(-1), effective_days(mask, rho * one))
+    return Noise(sigma * one, 0 * one, rho * one, sigma * growth.expand(mask.shape), mask)
 
 
 def noisy_problem(n_static: int = 3, seed: int = 0, sigma: float = 0.5, **options) -> InversionProblem:

@@ -20,7 +20,7 @@ DATES = np.datetime64("2015-12-20") + np.arange(60)
 
 def constant_noise(deviation: float, days: int = 60) -> Noise:
     one = torch.ones(1, dtype=torch.float64)
-    return Noise(one, one, one, torch.full((1, days), deviation, dtype=torch.float64), one, one)
+    return Noise(one, one, one, torch.full((1, days), deviation, dtype=torch.float64), torch.ones(1, days, dtype=torch.bool))
 
 
 def spec_with(accuracy):
@@ -69,7 +69,7 @@ def test_chunks_of_draws_are_simulated_as_all_at_once(monkeypatch):
     mode = known_mode(noisy_problem())
     draws = laplace.sample(mode, 23, torch.Generator().manual_seed(0))
     whole = simulate_draws(mode.problem, draws)
-    monkeypatch.setattr("lit_invert.posterior.bands._DAYS_AT_ONCE", 300)
+    monkeypatch.setattr("lit_invert.posterior.bands.DAYS_AT_ONCE", 300)
     torch.testing.assert_close(simulate_draws(mode.problem, draws), whole, rtol=1e-12, atol=0)
 
 

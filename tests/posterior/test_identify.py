@@ -1,4 +1,4 @@
-"""Identifiability: classes on both sides of their thresholds, directions in words, and what contradicts a class."""
+"""Identifiability: classes on both sides of their thresholds, and directions in words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import pytest
 import torch
 
 from lit_invert.posterior import laplace
+from lit_invert.posterior.directions import describe_directions, describe_trade_offs, trade_off
 from lit_invert.posterior.identify import (
     classify,
     correlate,
     cut_prior_sd,
-    describe_directions,
-    disagreements,
     identify,
     is_pushed,
     practical_rank,
     sd_ratio,
-    trade_off,
 )
 from tests.posterior.posteriors import known_mode, noisy_problem
 
@@ -98,7 +96,7 @@ def test_the_rank_counts_what_the_data_know_better_than_the_prior():
 
 
 def test_directions_are_named_by_their_parameters_with_the_heaviest_up():
-    first, second = describe_directions(knowing([0.0, -6.0, -8.0], [2.0, 0.0, 0.0]))
+    first, second, _ = describe_directions(knowing([0.0, -6.0, -8.0], [2.0, 0.0, 0.0]))
     assert first["eigenvalue"] == pytest.approx(100.0)
     assert first["words"] == "s3 up, s2 up"
     assert first["weights"] == pytest.approx({"s3": 0.8, "s2": 0.6})
@@ -115,19 +113,36 @@ def test_a_trade_off_needs_a_direction_that_the_data_do_not_see():
     assert trade_off(torch.diag(torch.tensor([8.0, 0.5])), [0, 1], names) == ""
 
 
+def test_parameters_that_the_data_see_but_cannot_tell_apart_are_traded_off():
+    mode = knowing([0.0, 6.0, 8.0])
+    (found,) = describe_trade_offs(mode, laplace.sample(mode, 4000, generator()))
+    assert found["words"] == "s2 can rise while s3 falls, unseen by these data"
+    # (I + j j^T)^-1 = I - j j^T / (1 + |j|^2): covariance -48 / 101, variances 65 / 101 and 37 / 101; hardly cut at three sd.
+    assert found["correlation"] == pytest.approx(-48 / (65 * 37) ** 0.5, abs=0.01)
+    unseen = knowing([0.0, 0.9, 0.9])
+    assert describe_trade_offs(unseen, laplace.sample(unseen, 4000, generator())) == []
+
+
+@pytest.mark.parametrize(("share", "sentence"), [(0.24, ""), (0.27, "leans on its lower bound")])
+def test_draws_that_pile_up_at_a_bound_lean_on_it(share, sentence):
+    mode = knowing([10.0, 0.0, 0.0])
+    piled = torch.linspace(0, 1, 100, dtype=torch.float64)
+    draws = torch.zeros(100, 3, dtype=torch.float64)
+    draws[:, 0] = torch.where(piled < share, -2.9, -2.0 + 0.01 * piled)  # the bounds are three sd away, and 0.3 is beside them
+    draws[:, 1:] = torch.randn(100, 2, generator=generator(), dtype=torch.float64)
+    found = identify(mode, draws)
+    assert found.leaning == (sentence, "", "")
+    assert found.classes[0] == ("at bound" if sentence else "determined")
+
+
+def test_without_a_strong_partner_a_parameter_is_traded_off_with_several():
+    mode = knowing([10.0, 10.0, 0.0])
+    draws = torch.randn(4000, 3, generator=generator(), dtype=torch.float64)
+    assert identify(mode, draws).traded_with[:2] == ("several", "several")
+
+
 def test_correlation_is_that_of_torch_and_zero_for_what_does_not_vary():
     draws = torch.randn(50, 3, dtype=torch.float64)
     torch.testing.assert_close(correlate(draws), torch.corrcoef(draws.T))
     still = torch.cat([draws[:, :2], torch.zeros(50, 1, dtype=torch.float64)], dim=1)
     assert correlate(still)[2].tolist() == [0.0, 0.0, 1.0]
-
-
-def test_a_class_is_contradicted_by_profiles_and_by_starts():
-    classes = {"a": "determined", "b": "prior only", "c": "determined"}
-    by_data = {"flag": "two-sided", "low_closed_by": "data", "high_closed_by": "data"}
-    by_prior = {"flag": "two-sided", "low_closed_by": "prior", "high_closed_by": "data"}
-    assert disagreements(classes, {"a": by_data, "b": by_prior, "c": by_prior}, {"a": 0.5}) == {}
-    found = disagreements(classes, {"a": {"flag": "one-sided"}, "b": by_data}, {"a": 0.51, "c": 2.0})
-    assert found["a"] == "called determined, but its profile is one-sided and equally good starts end 0.5 prior sd apart"
-    assert found["b"] == "called prior only, but the data close its profile on both sides"
-    assert found["c"] == "called determined, but equally good starts end 2.0 prior sd apart"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,8 @@ from lit_invert.posterior.assessments import (
     assess_normality,
     assess_outliers,
     assess_season,
-    assess_size,
 )
-from lit_invert.posterior.misspecification import _distance, find_misspecification, whitened_residuals
+from lit_invert.posterior.misspecification import _correct, _distance, _judge, find_misspecification, whitened_residuals
 from lit_invert.posterior.target import find_mode
 from lit_invert.posterior.twins import make_twins
 from lit_invert.testing import toy_problem
@@ -43,7 +43,7 @@ def noisy_problem():
 
 def assessed(problem, noise=None):
     mode = find_mode(problem, problem.space.to_theta(problem.space.priors), "nep", noise)
-    found = find_misspecification(problem, mode, DATES, 200, generator())
+    found = find_misspecification(make_twins(problem, mode, 400, generator()), mode, DATES)
     json.dumps(found, allow_nan=False)
     return {test["test"]: test for test in found["tests"]}, found["verdict"]
 
@@ -70,10 +70,7 @@ def test_ranks_follow_a_driver_as_spearman_says():
     assert assess_drivers(NOISE, {"constant": torch.ones(200)})["follows constant"] == pytest.approx((0.0, 1.0))
 
 
-def test_size_and_season_are_chi_squares():
-    value, p = assess_size(1.3 * NOISE, 8.5)
-    statistic = 1.69 * float(NOISE.square().sum())
-    assert (value, p) == pytest.approx((statistic / 191.5, 2 * stats.chi2.sf(statistic, 191.5)), rel=1e-9)
+def test_season_is_a_chi_square():
     residuals = torch.tensor([1.0, 3.0, -2.0], dtype=torch.float64)
     dates = np.array(["2016-01-05", "2017-01-06", "2016-07-01"], dtype="datetime64[D]")
     assert assess_season(residuals, dates) == pytest.approx((4**2 / 2 + 4.0, stats.chi2.sf(12.0, 2)), rel=1e-9)
@@ -101,6 +98,28 @@ def test_residuals_are_those_of_the_observed_days():
     assert days.tolist() == [t for t in range(DAYS) if t % 3]
     likelihood = next(term for term in mode.problem.loss_terms if term.name == "likelihood")
     torch.testing.assert_close(residuals.square().sum(), likelihood(mode.problem.evaluate(mode.theta))[0])
+
+
+def test_one_rare_test_of_many_is_chance_and_none_without_a_number_counts():
+    assert _correct([0.02, math.nan, 0.5, 0.02]) == pytest.approx([0.06, math.nan, 0.5, 0.06], nan_ok=True)
+    (alone,), (once_more, _, _) = _correct([0.02]), _correct([0.02, 0.5, 0.5])
+    verdicts = [_judge("nep", "memory", 1.0, p, corrected)["verdict"] for p, corrected in ((0.02, alone), (0.02, once_more))]
+    assert verdicts == ["fail", "pass"]
+    assert _judge("nep", "memory", math.nan, math.nan, math.nan)["verdict"] == "not tested"
+
+
+def test_a_test_without_days_is_not_counted():
+    problem = noisy_problem()
+    mode = find_mode(problem, problem.space.to_theta(problem.space.priors), "nep")
+    few = problem.mask.clone()
+    few[0, 1:] = False  # one residual has neither memory nor a shape
+    masked = replace(mode, problem=mode.problem.variant(mask=few))
+    found = find_misspecification(make_twins(masked.problem, mode, 400, generator()), masked, DATES)
+    verdicts = {test["test"]: test["verdict"] for test in found["tests"]}
+    assert verdicts["normality"] == "not tested"
+    tested = sum(verdict != "not tested" for verdict in verdicts.values())
+    assert tested < len(verdicts)
+    assert f"of {tested} tests" in found["verdict"]
 
 
 def test_a_record_of_the_prior_passes():

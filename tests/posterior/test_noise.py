@@ -48,7 +48,7 @@ def test_noise_that_was_put_in_is_found_again(sigma, share, rho):
     mask = torch.rand(members, days, generator=torch.Generator().manual_seed(1)) < 0.6
     deviation = (sigma**2 + (share * flux) ** 2).sqrt()
     one = torch.ones(1, dtype=torch.float64)
-    given = Noise(sigma * one, share * one, rho * one, deviation[:1], one, one)
+    given = Noise(sigma * one, share * one, rho * one, deviation[:1], torch.ones_like(deviation[:1], dtype=torch.bool))
     residuals = given.draw(members, torch.Generator().manual_seed(2))
     found = estimate_noise(residuals, flux, mask)
     assert found.sigma.mean().item() == pytest.approx(sigma, rel=0.05)
@@ -60,7 +60,7 @@ def test_noise_that_was_put_in_is_found_again(sigma, share, rho):
 
 def test_draws_have_the_standard_deviation_and_the_memory_of_their_noise():
     one = torch.ones(1, dtype=torch.float64)
-    noise = Noise(one, one, 0.6 * one, torch.linspace(0.5, 2.0, 50, dtype=torch.float64)[None], one, one)
+    noise = Noise(one, one, 0.6 * one, torch.linspace(0.5, 2.0, 50, dtype=torch.float64)[None], torch.ones(1, 50, dtype=torch.bool))
     draws = noise.draw(20_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(draws.std(0), noise.deviation[0], rtol=0.03, atol=0)
     assert torch.corrcoef(draws[:, [10, 12]].T)[0, 1].item() == pytest.approx(0.36, abs=0.03)
@@ -91,3 +91,15 @@ def test_each_member_of_a_batch_is_estimated_alone():
         alone = estimate_noise(residuals[i : i + 1], flux[i : i + 1], mask[i : i + 1])
         for name in ("sigma", "share", "rho", "n_eff"):
             torch.testing.assert_close(getattr(together, name)[i], getattr(alone, name)[0], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("n", "fitted"), [(14, 7), (30, 12)])
+def test_independent_noise_stays_independent_when_parameters_took_half_of_it(n, fitted):
+    generator = torch.Generator().manual_seed(1)
+    design = torch.linalg.qr(torch.randn(200, n, fitted, generator=generator, dtype=torch.float64)).Q
+    noise = 0.5 * torch.randn(200, n, 1, generator=generator, dtype=torch.float64)
+    residuals = (noise - design @ (design.transpose(1, 2) @ noise))[..., 0]
+    every = torch.ones(200, n, dtype=torch.bool)
+    found = estimate_noise(residuals, torch.zeros(200, n), every, spent=torch.full((200,), float(fitted)))
+    assert found.rho.median() == 0.0
+    assert found.sigma.median().item() == pytest.approx(0.5, rel=0.15)

@@ -76,8 +76,50 @@ def test_a_profile_that_ends_at_its_bound_is_open_there():
 
 def test_flat_is_open_at_both_ends_and_levels_decide():
     value = np.linspace(-1.0, 1.0, 21)
-    assert read_profile(value, 3.84 * value**2, value**2)["flag"] == "flat"
-    assert read_profile(value, 3.85 * value**2, value**2)["flag"] == "two-sided"
+    assert read_profile(value, 3.84 * value**2, value**2, 0 * value)["flag"] == "flat"
+    assert read_profile(value, 3.85 * value**2, value**2, 0 * value)["flag"] == "two-sided"
+
+
+def test_a_profile_above_the_lowest_of_all_is_read_from_its_own_lowest():
+    value = np.linspace(-3.0, 3.0, 61)
+    raised = read_profile(value, value**2 + 5.0, 0.9 * value**2 + 2.0, 0.1 * value**2)
+    assert raised == pytest.approx(read_profile(value, value**2, 0.9 * value**2, 0.1 * value**2))
+    assert raised["high95"] == pytest.approx(1.959964, abs=1e-5)
+
+
+@pytest.mark.parametrize("never", [np.inf, np.nan])
+def test_places_that_cannot_be_simulated_close_an_interval_beside_the_last_that_can(never):
+    value = np.linspace(-3.0, 3.0, 61)
+    rise = np.where(value > 0.45, never, value**2)
+    read = read_profile(value, rise, np.where(value > 0.45, never, 0.9 * value**2), 0.1 * value**2)
+    assert (read["flag"], read["high_closed_by"]) == ("two-sided", "data")
+    assert read["high50"] == pytest.approx(0.4, abs=1e-5)
+    assert read["high95"] == pytest.approx(0.4, abs=1e-5)
+    assert read["low95"] == pytest.approx(-1.959964, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data", "own", "closed_by"), [(0.35, 0.34, "data"), (0.33, 0.34, "prior"), (0.33, 0.33, "others"), (-0.5, 0.7, "others")]
+)
+def test_the_largest_part_of_the_rise_closes_an_interval(data, own, closed_by):
+    """Whatever the profile's lowest point is above: only what rises from there on counts."""
+    value = np.linspace(-3.0, 3.0, 61)
+    read = read_profile(value, value**2 + 0.4, data * value**2, own * value**2)
+    assert read["low_closed_by"] == read["high_closed_by"] == closed_by
+
+
+def test_parts_of_a_rise_are_those_of_the_linear_problem():
+    """Along the ridge of s1, (C e) / C_11 from the mode, the data rise by its information and the prior of s1 by u^2."""
+    _, mode = linear_mode(sigma=0.3)
+    table = profile(mode, ["s1"]).table
+    covariance, centre = covariance_of(mode), mode.units[0, 0].item()
+    ridge = covariance[:, 0] / covariance[0, 0]
+    step = (table["value"].to_numpy() - 2.0) / 0.5 - centre
+    slope = (-2 * mode.units[0, mode.free] @ ridge).item()  # of the data at the mode, where the prior's is its opposite
+    data = step**2 * (ridge @ mode.information[0] @ ridge).item() + slope * step
+    inside = np.abs(step) < 4.5 * covariance[0, 0].sqrt().item()
+    np.testing.assert_allclose(table["data_rise"][inside], data[inside], atol=0.02)
+    np.testing.assert_allclose(table["own_rise"][inside], ((centre + step) ** 2 - centre**2)[inside], atol=0.02)
 
 
 def test_a_mode_that_is_not_the_highest_is_found_out():

@@ -84,8 +84,29 @@ def test_the_metrics_have_a_summary(quantified):
     assert summary["determined"] == ["s1", "s2", "s3"]
     assert summary["coverage"]["test"] == {"n": 20, "share": 1.0}
     assert summary["lambda_prior"]["used"] == 1.0
-    noise = Run(quantified.folder).uncertainty["noise"]["nep"]
-    assert noise["n_eff"] <= noise["n"]
+    assert [summary["lambda_prior"][f"{key}_unit"] for key in ("used", "derived")] == ["scaled space", "prior sd"]
+    known = Run(quantified.folder).uncertainty
+    assert known["noise"]["nep"]["n_eff"] <= known["noise"]["nep"]["n"]
+    assert known["spent"]["nep"] == pytest.approx(sum(value / (1 + value) for value in known["eigenvalues"]), rel=1e-6)
+    assert known["conflict_expected"]["days"] == sum(spell["days"] for spell in known["conflict"])
+    described = [direction["eigenvalue"] for direction in known["directions"]]
+    assert known["eigenvalues"] == pytest.approx(described, rel=1e-9)  # all three are held by the data
+
+
+def test_a_derived_weight_is_told_as_the_number_that_it_was(tmp_path):
+    arguments = (
+        "--inversion.lambda_prior",
+        "derived",
+        "--inversion.solver",
+        "levenberg_marquardt",
+        "--uncertainty.method",
+        "laplace",
+    )
+    outcome = run_fit(tmp_path, *arguments)
+    used = Run(outcome.folder).uncertainty["lambda_prior"]["used"]
+    assert used == pytest.approx(outcome.result.lambda_prior, rel=1e-9)
+    assert Run(outcome.folder).uncertainty["lambda_prior"]["used_unit"] == "prior sd"
+    assert f"lambda_prior {used:.2g} derived" in outcome.result.message
 
 
 def test_the_same_seed_gives_the_same_draws_and_another_gives_others():
@@ -117,7 +138,10 @@ def test_an_analysis_that_fails_leaves_the_fit_and_says_why(tmp_path, monkeypatc
         ),
         (("--uncertainty.profiles", "[s1]"), r"`uncertainty.method` is none"),
         (("--uncertainty.draws", "19"), r"`uncertainty.draws` is 19, expected 20 or more"),
-        (("--uncertainty.method", "laplas"), r"`uncertainty.method`: expected one of 'none', 'laplace', 'rml', 'nuts'"),
+        (
+            ("--uncertainty.method", "laplas"),
+            r"`uncertainty.method`: expected one of 'none', 'laplace', 'population', 'rml', 'nuts'",
+        ),
     ],
 )
 def test_a_wrong_block_is_one_clear_line_and_leaves_no_trace(tmp_path, arguments, message):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lit_invert.losses import Misfit, Prior
+from lit_invert.errors import ObservationError
+from lit_invert.guards import GuardedTerm, PluginInfo
+from lit_invert.losses import Boundary, Misfit, Prior
 from lit_invert.posterior.target import (
     find_mode,
     linearise,
@@ -101,3 +103,42 @@ def test_noise_is_estimated_on_observed_days_alone():
     theta = to_theta(problem, torch.zeros(1, 3))
     spoilt = problem.variant(observed=torch.where(problem.mask, problem.observed, 1e6))
     assert noise_of(problem, theta, ["nep"])["nep"].sigma == noise_of(spoilt, theta, ["nep"])["nep"].sigma
+
+
+@pytest.mark.parametrize("days", [0, 2])
+def test_too_few_days_are_one_clear_line(days):
+    problem = noisy_problem()
+    mask = torch.zeros_like(problem.mask)
+    mask[:, :days, NEP] = True
+    with pytest.raises(
+        ObservationError, match=f"needs 3 or more days of NEP to fit, as many as its noise has numbers; found {days}"
+    ):
+        find_mode(problem.variant(mask=mask), to_theta(problem, torch.zeros(1, 3)), "nep")
+
+
+def test_three_days_have_a_mode():
+    problem = noisy_problem()
+    mask = torch.zeros_like(problem.mask)
+    mask[:, :3, NEP] = True
+    mode = find_mode(problem.variant(mask=mask), to_theta(problem, torch.zeros(1, 3)), "nep")
+    assert mode.units.isfinite().all()
+    assert mode.noise["nep"].n.item() == 3
+
+
+def test_without_a_day_the_posterior_is_the_prior_and_other_terms_weigh_nothing():
+    problem = noisy_problem(terms=[Misfit("nep"), Prior(0.1), Boundary()])
+    problem = problem.variant(mask=torch.zeros_like(problem.mask))
+    units, posterior = units_of(problem), posterior_problem(problem, {"nep": known_noise(problem)})
+    assert {term.name: term.weight for term in posterior.loss_terms} == {"likelihood": 1.0, "prior": 1.0, "boundary": 0.0}
+    torch.testing.assert_close(posterior(to_theta(problem, units)).total, units.square().sum(-1), rtol=1e-9, atol=1e-9)
+
+
+def test_a_plugins_term_keeps_its_weight_in_the_fit():
+    """A guarded term passes its weight on to the plugin's own, of which a shallow copy would be no copy."""
+    term = GuardedTerm(Boundary(weight=0.1), PluginInfo("mine", object(), "mine", "1.0"))
+    problem = noisy_problem().variant(terms=[Misfit(), Prior(), term])
+    mode = find_mode(problem, to_theta(problem, torch.zeros(1, 3)), "nep")
+    noise = mode.noise["nep"]
+    (other,) = [own for own in mode.problem.loss_terms if own.name == "boundary"]
+    assert term.weight == 0.1
+    assert other.weight == pytest.approx(0.1 * noise.n_eff.item() / noise.variance.item())

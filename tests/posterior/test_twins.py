@@ -57,7 +57,7 @@ def test_noise_follows_the_twins_own_flux():
     one = torch.ones(1, dtype=torch.float64)
     before = torch.tensor([[1.0, 2.0, 0.0]], dtype=torch.float64)
     deviation = (0.25 + (0.5 * before).square()).sqrt()
-    noise = Noise(0.5 * one, 0.5 * one, 0 * one, deviation, one, one)
+    noise = Noise(0.5 * one, 0.5 * one, 0 * one, deviation, torch.ones_like(deviation, dtype=torch.bool))
     flux = torch.tensor([0.0, 6.0, 2.0], dtype=torch.float64).expand(20000, -1)
     drawn = draw_noise(noise, before, flux, generator())
     expected = torch.tensor([0.25, 0.25 + 9.0, 0.25 + 1.0], dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_noise_follows_the_twins_own_flux():
 
 def test_noise_of_a_vanished_flux_keeps_the_floor():
     one = torch.ones(1, dtype=torch.float64)
-    noise = Noise(0.2 * one, one, 0 * one, torch.full((1, 1), 0.5, dtype=torch.float64), one, one)
+    noise = Noise(0.2 * one, one, 0 * one, torch.full((1, 1), 0.5, dtype=torch.float64), torch.ones(1, 1, dtype=torch.bool))
     drawn = draw_noise(noise, torch.ones(1, 1), torch.zeros(20000, 1, dtype=torch.float64), generator())
     assert drawn.square().mean().item() == pytest.approx(module.NOISE_FLOOR**2, rel=0.05)
 
@@ -74,7 +74,8 @@ def test_noise_of_a_vanished_flux_keeps_the_floor():
 def test_twins_have_noise_on_the_fitted_flux_alone():
     problem = toy_problem()
     twins = make_twins(problem, toy_mode(problem), 4, generator())
-    clean = module.simulate(problem, twins.truth)
+    clean = twins.simulated
+    torch.testing.assert_close(clean, problem.simulate(module.to_theta(problem, twins.truth)))
     changed = (twins.observed != clean).any(dim=(0, 1))
     assert changed.tolist() == [False, False, True, False]
     again = make_twins(problem, toy_mode(problem), 4, generator())
