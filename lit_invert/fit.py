@@ -25,7 +25,7 @@ from .assembly import Record, build_problem, usable_days
 from .attributes import AttributeSettings
 from .callbacks.tensorboard import log_outcome
 from .driving import choose_monitor, computing
-from .errors import ConfigError, LitInvertError, ProcessModelError, ResultsError, suggest
+from .errors import ConfigError, LitInvertError, ResultsError, suggest
 from .extensions import RunInfo, Verdict
 from .external import ExternalModel, ExternalSettings
 from .inversion import invert_sites
@@ -47,6 +47,7 @@ from .results import (
     tabulate,
     write_results,
     write_status,
+    write_tables,
 )
 from .settings import InversionSettings, ScaleSettings, UncertaintySettings
 from .sharing import SharingSettings
@@ -62,6 +63,8 @@ from .trust import Trust
 _FOLDER_VARIABLE = "LIT_INVERT_RUN_FOLDER"
 #: How the advice begins that says why there is no posterior.
 UNQUANTIFIED = "The uncertainty was not quantified:"
+#: How the advice begins that says why there is no report.
+UNDRAWN = "The report could not be drawn"
 
 
 @dataclass
@@ -167,6 +170,8 @@ def read_model(config: FitConfig, registry: Registry) -> tuple[FrozenSurrogate, 
         (config.inversion.solver, {AUTO, *registry.solvers}, "inversion.solver"),
         (config.resimulate, registry.process_models, "resimulate"),
     ):
+        if isinstance(name, str) and name.startswith("{"):
+            raise ConfigError(f"`{key}`: expected a name or a block of keys, found {name!r:.80}. Check keys and brackets.")
         if isinstance(name, str) and name not in known:
             raise ConfigError(f"`{key}`: {name!r} is not registered.{suggest(name, known)}")
     check_uncertainty(config.uncertainty, table)
@@ -293,20 +298,40 @@ def _invert(job: _Job, ckpt_path: Path | None) -> InversionResult:
 def _write(job: _Job, result: InversionResult) -> dict[str, Any]:
     """Write everything that the fit leaves, and return its metrics."""
     config, inputs = job.config, job.inputs
-    tables = tabulate_site(config, job.registry, inputs, result)
+    try:
+        tables = tabulate_site(config, job.registry, inputs, result)
+    except KeyboardInterrupt:  # of a process model that takes its time
+        without = replace(config, resimulate=None)
+        tables = tabulate_site(without, job.registry, inputs, result).advise(
+            "The process model was interrupted. Run `lit-invert resimulate RUN` for its fluxes."
+        )
     own = config.inversion.start_file
     files = {"data": config.data.path, "drivers": config.data.drivers_path, "starts": None if own is None else str(own)}
     kernel = inputs.problem.simulator.kernel
     provenance = model_provenance(config, job.registry, inputs.surrogate, kernel, files)
+    write_tables(job.folder, tables, config_text=config.text, provenance=provenance)  # whatever ends the analysis, the fit stays
+    try:
+        tables = quantify_site(config, inputs, result, tables)
+    except KeyboardInterrupt:
+        tables = tables.advise(f"{UNQUANTIFIED} it was interrupted.")
     write_results(job.folder, tables, config_text=config.text, provenance=provenance)
-    save_figures(job.folder)
     _show_outcome(config, job.logger, inputs.site, result, tables.metrics)
-    write_report(job.folder, list(job.registry.report_sections.values()))
-    return tables.metrics
+    return draw_report(job.folder, job.registry, tables).metrics
+
+
+def draw_report(folder: Path, registry: Registry, tables: RunTables) -> RunTables:
+    """Draw the figures and the report of a site; where that fails the results stay, and the returned tables' advice says why."""
+    try:
+        save_figures(folder)
+        write_report(folder, list(registry.report_sections.values()))
+    except Exception as error:
+        mend = f"Once that is mended, run `lit-invert report {folder}`."
+        return tables.advise(f"{UNDRAWN} ({_reason(error)}). {mend}")
+    return tables
 
 
 def tabulate_site(config: FitConfig, registry: Registry, inputs: Inputs, result: InversionResult) -> RunTables:
-    """Lay out what a fit found of a site: re-simulated, beside what the surrogate was trained for, and with its uncertainty.
+    """Lay out what a fit found of a site: re-simulated, and beside what the surrogate was trained for.
 
     Args:
         config: The config.
@@ -316,24 +341,47 @@ def tabulate_site(config: FitConfig, registry: Registry, inputs: Inputs, result:
     """
     site, surrogate = inputs.site, inputs.surrogate
     again, failed = resimulate_result(config, registry, result, site, surrogate)
-    near = support(result, site, surrogate, _held_out(config, registry), again)
+    near, unmeasured = None, []
+    try:
+        near = support(result, site, surrogate, _held_out(config, registry), again)
+    except Exception as error:
+        unmeasured = [f"How far the surrogate was trained for this optimum was not measured: {_reason(error)}"]
     tables = tabulate(result, site, inputs.sealed, surrogate.spec, again, (*inputs.verdicts, *failed), near)
-    return tables if config.uncertainty.method == "none" else _quantify(config, inputs.problem, site, result, tables)
+    return tables.advise(*unmeasured)
 
 
-def _quantify(
-    config: FitConfig, problem: InversionProblem, site: Site, result: InversionResult, tables: RunTables
-) -> RunTables:
-    """Add what the posterior says; where it cannot be had, the fit keeps its results and says why."""
+def quantify_site(config: FitConfig, inputs: Inputs, result: InversionResult, tables: RunTables) -> RunTables:
+    """Add what the posterior says; where it cannot be had, the fit keeps its results and says why.
+
+    Args:
+        config: The config.
+        inputs: What the fit read of the site.
+        result: What it found.
+        tables: The same as tables.
+
+    Raises:
+        KeyboardInterrupt: If the user stopped it.
+    """
+    if config.uncertainty.method == "none":
+        return tables
+    if result.status is InversionStatus.INTERRUPTED:
+        return tables.advise(f"{UNQUANTIFIED} the fit was interrupted.")
+    problem, dates = inputs.problem, inputs.site.dates
     theta = problem.space.to_theta(result.optimum[None].to(problem.space.priors))
     try:
         with computing(config.inversion.cpu_threads):
             seed, weight = config.seed_everything, result.lambda_prior
-            found = quantify(problem, theta, result.target, site.dates, config.uncertainty, seed, weight)
-    except LitInvertError as error:
-        advice = [*tables.metrics["advice"], f"{UNQUANTIFIED} {error}"]
-        return replace(tables, metrics={**tables.metrics, "advice": advice})
-    return found.add_to(tables)
+            found = quantify(problem, theta, result.target, dates, config.uncertainty, seed, weight, result.starts)
+        return found.add_to(tables)
+    except Exception as error:
+        return tables.advise(f"{UNQUANTIFIED} {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return on one line why something failed; an error that is not ours with its type."""
+    if isinstance(error, LitInvertError):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _show_outcome(config: FitConfig, logger: Logger | bool, site: Site, result: InversionResult, metrics: dict[str, Any]) -> None:
@@ -416,11 +464,11 @@ def resimulate_site(
 def resimulate_result(
     config: FitConfig, registry: Registry, result: InversionResult, site: Site, surrogate: FrozenSurrogate
 ) -> tuple[NDArray[np.float64] | None, tuple[Verdict, ...]]:
-    """Run the process model at the optimum; a program that fails is a failed check, and no reason to lose the fit."""
+    """Run the process model at the optimum; one that fails is a failed check, and no reason to lose the fit."""
     try:
         return resimulate_site(config, registry, result.table, result.optimum, site, surrogate), ()
-    except ProcessModelError as error:
-        message = f"{error} Once it is mended, run `lit-invert resimulate RUN`."
+    except (LitInvertError, OSError) as error:
+        message = f"{_reason(error)} Once it is mended, run `lit-invert resimulate RUN`."
         return None, (Verdict("resimulate", "fail", message),)
 
 

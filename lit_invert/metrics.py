@@ -239,7 +239,7 @@ def amplitude_ratio(simulated: ArrayLike, observed: ArrayLike, months: ArrayLike
     return float(ranges[0] / ranges[1]) if ranges[1] > 0 else math.nan
 
 
-def chi_squared(simulated: ArrayLike, observed: ArrayLike, sigma: ArrayLike, parameters: int = 0) -> float:
+def chi_squared(simulated: ArrayLike, observed: ArrayLike, sigma: ArrayLike, parameters: float = 0) -> float:
     r"""Chi squared per degree of freedom: near one where the residuals are as large as the observations' errors.
 
     .. math:: \frac{1}{n - k} \sum_t \left( \frac{s_t - o_t}{\sigma_t} \right)^2
@@ -248,7 +248,7 @@ def chi_squared(simulated: ArrayLike, observed: ArrayLike, sigma: ArrayLike, par
         simulated: An (n,)-dim array.
         observed: An array of the same shape, without NaN.
         sigma: Standard deviation of each observation, (n,), in the same unit; days where it is not positive are left out.
-        parameters: How many directions k the fit has used up; 0 on days that it has not seen.
+        parameters: Effective number k of parameters that the fit has used up; 0 on days that it has not seen.
 
     Returns:
         The ratio; NaN where no degree of freedom is left.
@@ -272,3 +272,13 @@ def _pair(simulated: ArrayLike, observed: ArrayLike) -> NDArray[np.float64]:
 def _is_constant(values: NDArray[np.float64]) -> bool:
     # Not by the variance: the mean of equal numbers is rounded, so theirs need not be exactly zero.
     return values.size == 0 or bool(np.ptp(values) == 0)
+
+
+def flux_name(output: str) -> str:
+    """Return a flux as people write it.
+
+    Example:
+        >>> flux_name("nep"), flux_name("rh"), flux_name("reco")
+        ('NEP', 'Rh', 'Reco')
+    """
+    return {"rh": "Rh", "reco": "Reco"}.get(output, output.upper())

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from lit_invert.assembly import Record, build_problem
-from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard, StopOnDivergence
+from lit_invert.callbacks import ClipToBounds, KeepBest, LogToTensorBoard, RecordHistory, StopOnDivergence
 from lit_invert.inversion import invert
 from lit_invert.module import InversionModule
 from lit_invert.settings import InversionSettings, StopSettings
@@ -84,6 +84,25 @@ def test_an_overflow_that_the_gradient_scaler_mends_is_no_divergence(twin):
     stop.on_before_optimizer_step(trainer, module, None)
     assert stop.reasons == {}
     assert not trainer.should_stop
+
+
+def test_the_history_counts_the_free_parameters_at_each_bound(twin):
+    """Bounds 0.5 and 3.5 are -3 and 3 in scaled space; the third parameter is fixed at its prior."""
+    twin.table.fixed[2] = True
+    module, history = make_module(twin, [[3.0, 4.0, 3.0], [-3.0, 2.999, -3.0]]), RecordHistory()
+    module.last_loss = module.problem(module.theta)
+    history.on_before_optimizer_step(None, module, torch.optim.Adam([module.theta], lr=0.25))
+    history.on_train_batch_end(SimpleNamespace(global_step=1), module, None, None, 0)
+    counts = [history.frame(member)[["at_lower", "at_upper"]].iloc[0].tolist() for member in range(2)]
+    assert counts == [[0, 2], [1, 0]]
+    assert history.frame(1)["lr"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize(("solver", "rates"), [("adam", [0.25] * 3), ("levenberg_marquardt", [None] * 3)])
+def test_the_history_has_the_learning_rate_of_solvers_that_have_one(twin, solver, rates):
+    chosen = InversionSettings(lr=0.25, max_iters=3, solver=solver, lambda_prior=0.1)
+    history = invert(twin.surrogate, twin.table, twin.forcing, twin.fit, chosen, trainer=QUIET).history
+    assert [None if value != value else value for value in history["lr"]] == rates
 
 
 class Memory:

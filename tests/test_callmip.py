@@ -62,6 +62,20 @@ def test_values_are_in_the_protocols_unit_and_sign(run, tmp_path):
             assert (found["nep"].attrs["units"], found["nep"].dims) == ("kgC m-2 s-1", ("time", "lat", "lon"))
 
 
+def test_the_posterior_is_the_median_that_its_spread_is_around(run, tmp_path):
+    """Medians of 1.25 and 8.5 in place of the optimum; a flux without a median stays at it, and says so."""
+    write_bands(run.folder, nep_p50=1.25, gpp_p50=8.5)
+    prior, posterior = write_callmip(read_run(run.folder), SUBMISSION, tmp_path)
+    with xr.open_dataset(posterior, engine="h5netcdf") as found, xr.open_dataset(prior, engine="h5netcdf") as before:
+        for name, value in (("nep", 1.25), ("gpp", 8.5), ("reco", 7.25)):
+            np.testing.assert_allclose(found[name], value * FACTOR, rtol=1e-4)
+        np.testing.assert_allclose(before["nep"].to_numpy().ravel(), FACTOR * (observed_nep() + 2.0), rtol=1e-4, atol=1e-12)
+        assert found["nep"].attrs["comment"] == "median of the posterior's draws, day by day"
+        assert found["npp"].attrs["comment"] == "at the optimum of the fit"
+        assert "comment" not in before["nep"].attrs
+    assert check_callmip(posterior) == []
+
+
 def test_uncertainty_is_that_of_the_flux_not_of_an_observation(posterior):
     """sqrt(0.3^2 + 0.4^2) = 0.5; the noise of 9 is no part of it."""
     with xr.open_dataset(posterior, engine="h5netcdf") as found:

@@ -12,6 +12,7 @@ from lit_invert import load_plugins, parse_fit, read_every_site
 from lit_invert.assembly import build_problem, default_terms
 from lit_invert.errors import ConfigError
 from lit_invert.fit import Inputs
+from lit_invert.guards import GuardedTerm, PluginInfo
 from lit_invert.inversion import invert
 from lit_invert.losses import Prior
 from lit_invert.posterior.noise import derived_lambda, effective_days
@@ -48,6 +49,7 @@ def test_a_fit_uses_the_derived_weight_and_says_so(tmp_path):
     derived = invert(*arguments, DERIVED)
     own = invert(*arguments, replace(DERIVED, lambda_prior=0.0), terms=[Prior("prior_sd", weight)])
     assert words in derived.message
+    assert derived.lambda_prior == own.lambda_prior == weight
     assert "derived" not in own.message
     assert torch.equal(derived.optimum, own.optimum)
     assert derived.loss_optimum["weighted/prior"] == pytest.approx(weight * derived.loss_optimum["loss/prior"], rel=1e-6)
@@ -60,9 +62,10 @@ def test_several_sites_need_a_number(tmp_path):
     build_problem(inputs.surrogate, inputs.table, [inputs.record] * 2, replace(DERIVED, lambda_prior=0.1))
 
 
-def test_a_prior_of_the_users_own_has_its_own_weight():
+@pytest.mark.parametrize("term", [Prior(), GuardedTerm(Prior(), PluginInfo("mine", None))])
+def test_a_prior_of_the_users_own_has_its_own_weight(term):
     with pytest.raises(ConfigError, match="`loss_terms` has a prior with a weight of its own"):
-        default_terms(DERIVED, [Prior()])
+        default_terms(DERIVED, [term])
 
 
 @pytest.mark.parametrize("wrong", ["derive", "0.1", -0.1])

@@ -208,7 +208,7 @@ CASES: list[tuple[str, Break, str]] = [
     ("word out of a list", add("checks: maybe\n"), r"`checks`: expected one of 'required', 'warn', 'skip', found 'maybe'"),
     ("unknown split", config("method: dates", "method: random"), r"`data\.split\.method`: expected one of .*'dates'.* found 'random'"),
     ("unknown sign", config("sign: nep", "sign: gpp"), r"`data\.observed\.sign`: expected one of 'nep', 'nee'"),
-    ("unknown key of a flux", config("sign: nep", "sgn: nep"), r"`data\.observed`: ObservedSettings has no argument 'sgn'\. Did you mean 'sign'"),
+    ("unknown key of a flux", config("sign: nep", "sgn: nep"), r"`data\.observed` has no key `sgn`\. Did you mean 'sign'"),
     ("unknown unit", config("gC m-2 d-1", "gC m-2 s-1"), r"unit.*gC m-2 s-1"),
     ("unknown flux", config("nep: {column", "nee: {column"), r"nee.*[Kk]nown"),
     ("latitude off the earth", config("latitude: 48.0", "latitude: 480"), r"latitude.*480"),
@@ -224,6 +224,8 @@ CASES: list[tuple[str, Break, str]] = [
     ("no such checkpoint", options("--ckpt_path", "last"), r"`--ckpt_path last`: no run"),
     # classes
     ("unknown term", add("loss_terms: [Boundry]\n"), r"`loss_terms`: 'Boundry' is not a known class\. Did you mean 'Boundary'"),
+    ("missing key of a block", add("resimulate: {command: [echo]}\n"), r"config\.yaml:\d+: `resimulate` needs `template`, `outputs`\."),
+    ("unknown key of a block", add("resimulate: {command: [echo], templat: a}\n"), r"`resimulate` has no key `templat`\. Did you mean 'template'"),
     ("unknown argument of a term", add("loss_terms: [{class_path: Boundary, init_args: {wait: 1}}]\n"), r"Boundary has no argument 'wait'"),
     ("wrong argument of a term", add("loss_terms: [{class_path: Boundary, init_args: {weight: big}}]\n"), r"`loss_terms\.weight`: expected a number, found 'big'"),
     ("two terms of one name", add("loss_terms: [Boundary, Boundary]\n"), r"`loss_terms` has 2 terms named 'boundary'"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from lit_invert.cli import main
+from lit_invert.cli import main, recovery
+from lit_invert.posterior.certificate import UNIDENTIFIABLE
+from lit_invert.report.certificate import certificate_page
 from lit_invert.results import list_versions
 from tests.toy_fit import write_toy_fit
 
@@ -62,6 +65,37 @@ def test_the_same_seed_gives_the_same_certificate_in_a_folder_of_its_own(toy, mo
     first, second = ((version / "recovery.csv").read_bytes() for version in versions)
     assert first == second
     assert "of 3 parameters are recoverable from NEP here" in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "figure", "kind", "kept"),
+    [
+        ("recover", "truth_figure", "recovery", {"recovery.csv", "cases.csv", "recovery.json", "status.json"}),
+        ("calibrate-posterior", "calibration_figure", "calibration", {"ranks.csv", "calibration.json", "status.json"}),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_leaves_the_tables(tmp_path, monkeypatch, capsys, command, figure, kind, kept):
+    def fails(*_):
+        raise ValueError("no\nfont")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recovery, figure, fails)
+    assert main([command, "--config", str(write_toy_fit(tmp_path)), "--twins", "2"]) == 2
+    folder = tmp_path / "logs/toy" / kind / "version_0"
+    assert {path.name for path in folder.iterdir()} == kept
+    assert json.loads((folder / "status.json").read_text()) == {"status": "failed", "message": "ValueError: no font"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "results are not complete (ValueError: no font)" in line
+
+
+def test_the_page_escapes_names_and_begins_with_what_is_found():
+    rows = [["a<b", "-", UNIDENTIFIABLE, 0.0, 0.9, 1.0, 0.9], ["worse", "-", "recoverable", 0.0, 0.5, 1.0, 0.9],
+            ["best", "-", "recoverable", 0.0, 0.1, 1.0, 0.9]]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["name", "unit", "verdict", "bias", "rmse", "rmse_of_prior", "coverage_90"])
+    page = certificate_page(SimpleNamespace(table=table, sentence="1 < 2 & so on"), "<script>", b"")
+    assert "<script>" not in page
+    assert "1 &lt; 2 &amp; so on" in page
+    assert page.index("best") < page.index("worse") < page.index("a&lt;b")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ class RecordHistory(Callback):
     """One row an iteration: total, terms, weighted terms, how its step went, and the `select` RMSE after each epoch.
 
     How it went: the norm of the gradient, the learning rate (NaN where the solver has none), the share of parameters that had to be
-    clipped, and how many free ones stood at their lower and upper bound when the iteration began.
+    clipped, and how many free ones stood at their lower and upper bound when the iteration began: of a site on average, where sites
+    share their parameters and are one member.
 
     Each member of a batch has a history of its own. Numbers stay on the device until the end, so that recording never waits for it.
 
@@ -62,7 +63,8 @@ class RecordHistory(Callback):
         share = torch.zeros_like(total) if clipped is None else clipped.to(total.dtype).mean(-1)
         norm = torch.full_like(total, torch.nan) if self._gradient_norm is None else self._gradient_norm.to(total.dtype)
         numbers |= {"gradient_norm": norm, "lr": torch.full_like(total, self._rate), "clipped_share": share}
-        numbers |= _at_bounds(pl_module.problem.space, loss.evaluation.physical)
+        at_bounds = _at_bounds(pl_module.problem.space, loss.evaluation.physical)
+        numbers |= {name: count.to(total).view(len(total), -1).mean(-1) for name, count in at_bounds.items()}
         self._columns = list(numbers)
         self._rows.append(torch.stack([value.to(total.dtype).expand_as(total) for value in numbers.values()], dim=-1).unsqueeze(0))
         if pl_module.objective is not None and pl_module.has_select:  # few and long steps: each is scored

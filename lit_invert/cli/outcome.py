@@ -14,6 +14,8 @@ from rich.text import Text
 from ..extensions import Verdict
 from ..fit import FitOutcome
 from ..report.page import headline
+from ..report.sections.parameters import describe_bounds
+from ..report.sections.trust import trust_verdict
 from ..report.style import flux_name
 from ..results import Run, load_parameters
 from ..sites import Site
@@ -23,6 +25,8 @@ from .uncertainty import show_uncertainty
 _SCORES = ("rmse", "bias", "r", "nse", "kge")
 #: Runs that are scored, and their name in the table.
 _RUNS = {"prior": "prior", "optimum": "optimum", "resimulated": "model"}
+#: Baselines that need no process model.
+_SKILLS = {"season": "mean season", "regression": "linear regression"}
 _COLOURS = {"pass": "green", "advice": "yellow", "fail": "red"}
 #: Parameters that the summary of a fit shows.
 _MOST_MOVED = 8
@@ -36,7 +40,10 @@ def show_outcome(outcome: FitOutcome) -> None:
     metrics = outcome.metrics
     console.print(_scores(metrics))
     console.print(_moved(load_parameters(outcome.folder)))
-    show_uncertainty(Run(outcome.folder))
+    run = Run(outcome.folder)
+    for line in filter(None, (describe_bounds(run), _skill(metrics), _trust(metrics))):
+        console.print(line, soft_wrap=True)
+    show_uncertainty(run)
     for verdict in outcome.verdicts:
         if verdict.outcome != "pass":
             console.print(f"{verdict.check}: {verdict.message}", style=_COLOURS[verdict.outcome], soft_wrap=True)
@@ -74,9 +81,25 @@ def _scores(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def _skill(metrics: Mapping[str, Any]) -> str:
+    """Say in one line whether the optimum is better than what needs no process model, on the days that were not fitted."""
+    said = []
+    for role in ("test", "select"):
+        skill = ((metrics.get("baselines") or {}).get(role) or {}).get("skill") or {}
+        known = {name: value for name, value in skill.items() if name != "prior" and value is not None}
+        if known:
+            parts = [f"{_SKILLS.get(n, n)} {value:+.2f} ({'better' if value > 0 else 'worse'})" for n, value in known.items()]
+            said.append(f"{role} days, against the {' and the '.join(parts)}")
+    return f"Skill on {'; on '.join(said)}." if said else ""
+
+
+def _trust(metrics: Mapping[str, Any]) -> str:
+    return trust_verdict(metrics["support"]) if metrics.get("support") else ""
+
+
 def _moved(parameters: pd.DataFrame) -> Table:
     table = new_table("parameters that moved most", "parameter", "unit")
-    for column in ("prior", "optimum", "shift [prior sd]", "at bound"):
+    for column in ("prior", "optimum", "shift [prior sd]", "optimum at bound"):
         table.add_column(Text(column), justify="right")
     order = parameters["shift_in_sd"].abs().sort_values(ascending=False, kind="stable").index[:_MOST_MOVED]
     for row in parameters.loc[order].to_dict("records"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,17 +16,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..atomic import write_bytes, write_text
 from ..config import parse_fit
 from ..driving import computing
-from ..errors import ConfigError
+from ..errors import ConfigError, ResultsError
 from ..fit import FitConfig, Inputs, read_inputs
 from ..plugins import load_plugins
 from ..posterior.calibration import Calibration, calibrate
-from ..posterior.certificate import UNIDENTIFIABLE, Certificate, certify
+from ..posterior.certificate import Certificate, certify
 from ..posterior.sampling import SAMPLERS
 from ..posterior.target import find_mode
 from ..posterior.twins import Estimates, Twins, invert_twins, make_twins
+from ..report.certificate import certificate_page, first_found
 from ..report.draw.twins import calibration_figure, truth_figure
 from ..report.figures import to_png
-from ..report.html import page, picture, section, table
 from ..results import open_run_folder, write_status
 from ..results.folder import to_csv, to_json
 from . import OK, OneLineParser, Options
@@ -38,18 +39,16 @@ _DRAWS = 99
 def recover(argv: list[str], options: Options) -> int:
     """Say which parameters an inversion of the site can find, before the real one."""
     config, arguments = _parse("recover", argv, options, twins=50)
-    inputs, twins, found = _experiment(config, arguments, options)
+    inputs, twins, found = _experiment(config, arguments)
     certificate = certify(inputs.problem, found, config.inversion.target_variable)
-    folder = open_run_folder(Path(config.logs) / config.name, "recovery")
     summary = {"twins": len(twins.truth), "method": arguments.method, "seed": arguments.seed, "sentence": certificate.sentence}
-    picture_of = to_png(truth_figure(certificate.table, certificate.cases))
-    files = {
-        "recovery.csv": to_csv(certificate.table),
-        "cases.csv": to_csv(certificate.cases),
-        "recovery.json": to_json({**summary, "parameters": certificate.table.to_dict("records")}),
-        "report.html": _certificate_page(certificate, inputs.site.name, picture_of),
-    }
-    _write(folder, files, {"truth.png": picture_of}, certificate.sentence)
+    with _new_folder(config, "recovery", certificate.sentence) as folder:
+        write_text(folder / "recovery.csv", to_csv(certificate.table))
+        write_text(folder / "cases.csv", to_csv(certificate.cases))
+        write_text(folder / "recovery.json", to_json({**summary, "parameters": certificate.table.to_dict("records")}))
+        figure = to_png(truth_figure(certificate.table, certificate.cases))
+        write_bytes(folder / "truth.png", figure)
+        write_text(folder / "report.html", certificate_page(certificate, inputs.site.name, figure))
     _show_certificate(certificate, inputs.site.name, len(twins.truth))
     print(f"Certificate: {folder}")
     return OK
@@ -58,15 +57,14 @@ def recover(argv: list[str], options: Options) -> int:
 def calibrate_posterior(argv: list[str], options: Options) -> int:
     """Say whether the intervals of a posterior hold the truth as often as they promise."""
     config, arguments = _parse("calibrate-posterior", argv, options, twins=200)
-    inputs, twins, found = _experiment(config, arguments, options)
+    inputs, twins, found = _experiment(config, arguments)
     result = calibrate(twins, found, torch.Generator().manual_seed(arguments.seed))
-    folder = open_run_folder(Path(config.logs) / config.name, "calibration")
-    files = {
-        "ranks.csv": to_csv(result.ranks),
-        "calibration.json": to_json({"method": arguments.method, "seed": arguments.seed, **result.summary}),
-    }
-    figure = calibration_figure(result.ranks, result.tests, result.coverage, found.draws.shape[1])
-    _write(folder, files, {"calibration.png": to_png(figure)}, result.summary["verdict"])
+    summary = {"method": arguments.method, "seed": arguments.seed, **result.summary}
+    with _new_folder(config, "calibration", result.summary["verdict"]) as folder:
+        write_text(folder / "ranks.csv", to_csv(result.ranks))
+        write_text(folder / "calibration.json", to_json(summary))
+        figure = calibration_figure(result.ranks, result.tests, result.coverage, found.draws.shape[1])
+        write_bytes(folder / "calibration.png", to_png(figure))
     _show_calibration(result, inputs.site.name)
     print(f"Calibration: {folder}")
     return OK
@@ -92,9 +90,9 @@ def _parse(command: str, argv: list[str], options: Options, twins: int) -> tuple
     return config, arguments
 
 
-def _experiment(config: FitConfig, arguments: argparse.Namespace, options: Options) -> tuple[Inputs, Twins, Estimates]:
+def _experiment(config: FitConfig, arguments: argparse.Namespace) -> tuple[Inputs, Twins, Estimates]:
     """Make the twins of the config's site and invert them."""
-    inputs, target = read_inputs(config, load_plugins()), config.inversion.target_variable
+    inputs, target = read_inputs(replace(config, resimulate=None), load_plugins()), config.inversion.target_variable
     problem, generator = inputs.problem, torch.Generator().manual_seed(arguments.seed)
     with computing(config.inversion.cpu_threads), _TwinsProgress(arguments.twins) as progress:
         mode = find_mode(problem, problem.space.to_theta(problem.space.priors), target)
@@ -121,32 +119,37 @@ class _TwinsProgress:
         self._bar.stop()
 
 
-def _write(folder: Path, texts: Mapping[str, str], pictures: Mapping[str, bytes], message: str) -> None:
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    for name, data in pictures.items():
-        write_bytes(folder / name, data)
+@contextmanager
+def _new_folder(config: FitConfig, kind: str, message: str) -> Iterator[Path]:
+    """Open a folder for results, and say in it how their writing ended; the message is that of a good end.
+
+    Raises:
+        ResultsError: If they cannot be written or drawn; what is there by then stays.
+    """
+    folder = open_run_folder(Path(config.logs) / config.name, kind)
+    try:
+        yield folder
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        with suppress(OSError):  # the same full disk
+            write_status(folder, "failed", reason)
+        raise ResultsError(f"{folder}: results are not complete ({reason}). Mend that and run the command again.") from error
     write_status(folder, "finished", message)
 
 
 def _show_certificate(certificate: Certificate, site: str, twins: int) -> None:
     console = Console(highlight=False, markup=False)
     shown = new_table(f"{site}: what {twins} twin experiments recover", "parameter", "verdict")
-    for column in ("bias", "error", "without data", "50 % held", "90 % held", "determined"):
-        shown.add_column(column, justify="right")
-    for row in _first_found(certificate.table).to_dict("records"):
+    shown.columns[0].no_wrap = True  # at 80 columns only a verdict may break, between its words
+    for column in ("bias", "error", "without\ndata", "90 %\nheld", "known"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for row in first_found(certificate.table).to_dict("records"):
         errors = [number(row["bias"], "+.2f"), number(row["rmse"], ".2f"), number(row["rmse_of_prior"], ".2f")]
-        shares = [f"{row[key]:.0%}" for key in ("coverage_50", "coverage_90", "determined_share")]
+        shares = [f"{row[key]:.0%}" for key in ("coverage_90", "determined_share")]
         add_row(shown, row["name"], row["verdict"], *errors, *shares)
-    shown.caption, shown.caption_justify = "bias and errors in prior standard deviations; determined: share of twins", "left"
+    shown.caption, shown.caption_justify = "bias and errors in prior sd; known: share of twins that determine it", "left"
     console.print(shown)
     console.print(certificate.sentence, style="bold", soft_wrap=True)
-
-
-def _first_found(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the parameters with those that are found first, by their error over that without data."""
-    order = (frame["verdict"] == UNIDENTIFIABLE) * 1000 + frame["rmse"] / frame["rmse_of_prior"]
-    return frame.loc[order.sort_values(kind="stable").index]
 
 
 def _show_calibration(result: Calibration, site: str) -> None:
@@ -159,17 +162,3 @@ def _show_calibration(result: Calibration, site: str) -> None:
     console.print(shown)
     passed = all(result.summary["passed"].values())
     console.print(result.summary["verdict"], style="bold" if passed else "yellow", soft_wrap=True)
-
-
-def _certificate_page(certificate: Certificate, site: str, png: bytes) -> str:
-    frame = _first_found(certificate.table)
-    labels = ["parameter", "unit", "verdict", "bias [prior sd]", "error [prior sd]", "error without data [prior sd]", "90 % held"]
-    keys = ("name", "unit", "verdict", "bias", "rmse", "rmse_of_prior", "coverage_90")
-    rows = [[f"{row[key]:.2f}" if isinstance(row[key], float) else row[key] for key in keys] for row in frame.to_dict("records")]
-    body = [
-        f"<h1>Recoverability at {site}</h1>",
-        section("Verdict", f"<p>{certificate.sentence}</p>"),
-        section("Parameters", table(labels, rows, text=(0, 1, 2))),
-        section("Truth and estimate", picture(png, "Posterior mean and 5-95 % of each twin against its truth, in physical units")),
-    ]
-    return page(f"Recoverability at {site}", body)

@@ -78,7 +78,7 @@ def sensitivity(argv: list[str], options: Options) -> int:
     parser.add_argument("--over", choices=("prior", "bounds"), default="prior", help="two prior sd (default), or the whole bounds")
     arguments, registry = parser.parse_args(argv), load_plugins()
     run = read_run(arguments.run)
-    config = replace(_config_of(run, registry, options), checks="skip")
+    config = replace(_config_of(run, registry, options), checks="skip", resimulate=None)
     problem, target = read_inputs(config, registry).problem, run.metrics["target"]
     table = run_sensitivity(problem, target, arguments.method, arguments.samples, arguments.over, config.seed_everything)
     other = run.sensitivity

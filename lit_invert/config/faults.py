@@ -65,6 +65,9 @@ def _import(message: str, where: str, key: str, sources: Sources) -> LitInvertEr
     denied = re.search(r"Importing '([^']+)' is not allowed", message)
     if denied is None:
         return None
+    outer = re.findall(r"Problem with given class_path '([^']+)'", message)
+    if outer and outer[0] != denied[1] and key not in sources.classes:
+        return ConfigError(f"{where}: expected a block of keys, found {denied[1]!r}.")
     try:
         sources.trust.check_import(denied[1], where)
     except LitInvertError as error:
@@ -79,6 +82,8 @@ def _option(message: str, where: str, key: str, sources: Sources) -> LitInvertEr
     classes = re.findall(r"Problem with given class_path '([^']+)'", message)
     if not classes:
         return ConfigError(f"{where}: unknown key `{unknown[1]}`.{suggest_key(unknown[1], sources.known)}")
+    if key not in sources.classes:
+        return ConfigError(f"{where} has no key `{unknown[1]}`.{suggest(unknown[1], _arguments(classes[-1]))}")
     name = classes[-1].rpartition(".")[2]
     return ConfigError(f"{where}: {name} has no argument {unknown[1]!r}.{suggest(unknown[1], _arguments(classes[-1]))}")
 
@@ -96,6 +101,8 @@ def _required(message: str, where: str, key: str, sources: Sources) -> LitInvert
         return None
     names = ", ".join(f"`{name.strip()}`" for name in missing[1].split(","))
     classes = re.findall(r"Problem with given class_path '([^']+)'", message)
+    if classes and key not in sources.classes:
+        return ConfigError(f"{where} needs {names}.")
     if classes:
         return ConfigError(f"{where}: {classes[-1].rpartition('.')[2]} needs {names} among its `init_args`.")
     hint = "" if sources.files else " Give a config file: --config FILE."

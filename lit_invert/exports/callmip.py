@@ -10,12 +10,14 @@ leave open, and what the surrogate adds as it stands for the model,
 
 .. math:: \sigma = \sqrt{\sigma_{\mathrm{parameters}}^2 + \sigma_{\mathrm{surrogate}}^2}
 
-The noise of an observation is no part of it: it is not a property of the flux.
+The noise of an observation is no part of it: it is not a property of the flux. So that it is the spread around what it stands
+beside, the posterior's fluxes are the medians of the same draws, and those at the fit's optimum only where there is no median.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,8 @@ FLUXES = {
 }
 #: Stages of a calibration, and the run that they are.
 STAGES = {"Prior": "prior", "Posterior": "optimum"}
+#: What the posterior's value of a flux is, with a median and without.
+_POINTS = {True: "median of the posterior's draws, day by day", False: "at the optimum of the fit"}
 #: The posterior's spread of NEP.
 UNCERTAINTY = "nep_post_unc"
 _POINT = re.compile(r"[A-Za-z0-9-]+")
@@ -117,8 +121,13 @@ def write_callmip(run: Run, submission: CalLMIP, folder: Path) -> list[Path]:
     dates = run.fluxes["date"].to_numpy().astype("datetime64[D]")
     paths = []
     for stage, simulation in STAGES.items():
-        series = {name: (_to_si(values), _about(name)) for name, values in _fluxes(run, simulation).items()}
-        if stage == "Posterior":
+        is_posterior = stage == "Posterior"
+        medians = _medians(run) if is_posterior else {}
+        series = {
+            name: (_to_si(values), {**_about(name), **(_comment(name, medians) if is_posterior else {})})
+            for name, values in _fluxes(run, simulation, medians).items()
+        }
+        if is_posterior:
             series[UNCERTAINTY] = (_to_si(spread), _about_uncertainty())
         attributes = {**submission.attributes(stage), "title": f"{stage} fluxes of {submission.site}", "source": "lit-invert"}
         paths.append(folder / submission.file_name(stage))
@@ -144,9 +153,24 @@ def posterior_sd(run: Run) -> NDArray[np.float64]:
     return spread
 
 
-def _fluxes(run: Run, simulation: str) -> dict[str, NDArray[np.float64]]:
-    """Return the simulated fluxes and what follows from them, (T,) each [gC m-2 d-1]."""
-    found = {name: run.fluxes[f"{name}_{simulation}"].to_numpy(dtype=np.float64) for name in FLUXES if name in run.outputs}
+def _medians(run: Run) -> dict[str, NDArray[np.float64]]:
+    """Return the posterior's median of each flux that has one, (T,) [gC m-2 d-1]."""
+    bands = run.bands
+    columns = {} if bands is None else {name: f"{name}_p50" for name in run.outputs if f"{name}_p50" in bands}
+    return {name: bands[column].to_numpy(dtype=np.float64) for name, column in columns.items() if bands is not None}
+
+
+def _comment(name: str, medians: Mapping[str, object]) -> dict[str, str]:
+    """Say which point of the posterior a flux is at."""
+    parts = ("gpp", "nep") if name == "reco" else (name,)
+    points = [f"{part} {_POINTS[part in medians]}" for part in parts]
+    return {"comment": f"difference of {' and '.join(points)}" if name == "reco" else points[0].removeprefix(f"{name} ")}
+
+
+def _fluxes(run: Run, simulation: str, medians: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return the fluxes, a median where there is one, and what follows from them, (T,) each [gC m-2 d-1]."""
+    simulated = {name: run.fluxes[f"{name}_{simulation}"].to_numpy(dtype=np.float64) for name in FLUXES if name in run.outputs}
+    found = {**simulated, **{name: medians[name] for name in simulated if name in medians}}
     if {"gpp", "nep"} <= set(found):
         found["reco"] = found["gpp"] - found["nep"]
     return {name: found[name] for name in FLUXES if name in found}

@@ -87,10 +87,10 @@ class ExternalModel:
         _check_values(self.settings)
         self._program = find_program(self.settings.command[0], self.trust)
         self._template = Template.load(Path(self.settings.template))
-        self._template.check([*self.statics, "site", "latitude"])
+        self._template.check([*self.statics, "latitude"], ["site"])
         self._arguments = [Template(text, "`resimulate.command`") for text in self.settings.command[1:]]
         for argument in self._arguments:
-            argument.check([*_FILES, "site"])
+            argument.check([], [*_FILES, "site"])
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from ..trust import Trust
 
 #: Characters of the last words of a program that an error repeats.
 _LAST_WORDS = 300
+#: Bytes at the end of what it wrote in which they are looked for: a program may write for hours.
+_LAST_BYTES = 16 * _LAST_WORDS
+#: Seconds between two looks at a program, at first and in the end.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05
 
 
 def find_program(name: str, trust: Trust) -> Path:
@@ -67,25 +72,43 @@ def run_program(command: Sequence[str], folder: Path, timeout: float) -> None:
         except OSError as error:
             raise ProcessModelError(f"{name}: cannot be started ({error.strerror}). Check `resimulate.command`.") from error
         try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise ProcessModelError(
-                f"{name}: was stopped after {timeout:g} s. Raise `resimulate.timeout` if it needs longer.{_last_words(log)}"
-            ) from None
+            has_ended = _wait(process.pid, timeout)
         finally:
-            _stop_all(process)
+            code = _stop_all(process)
+    if not has_ended:
+        raise ProcessModelError(
+            f"{name}: was stopped after {timeout:g} s. Raise `resimulate.timeout` if it needs longer.{_last_words(log)}"
+        )
     if code:
         raise ProcessModelError(f"{name}: ended with exit code {code}, expected 0.{_last_words(log)}")
 
 
-def _stop_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program's whole group, in which whatever it started is, too."""
-    with contextlib.suppress(ProcessLookupError):  # the usual case: all have ended
+def _wait(program: int, timeout: float) -> bool:
+    """Wait for a program's end, for so many seconds at most, and say whether it came.
+
+    Its exit code is left to be collected: until that is done the system gives its number, which is its group's, to nobody else.
+    """
+    end, pause = time.monotonic() + timeout, _SHORTEST_PAUSE
+    while os.waitid(os.P_PID, program, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(max(0.0, min(pause, end - time.monotonic())))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return True
+
+
+def _stop_all(process: subprocess.Popen[bytes]) -> int:
+    """Kill the program's whole group, in which whatever it started is, too, and return the program's exit code."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the usual case, by either name: all have ended
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait()
 
 
 def _last_words(log: Path) -> str:
     """Return the end of what the program wrote to stderr, on one line."""
-    text = " ".join(log.read_text(encoding="utf-8", errors="replace").split())
-    return f" It said: {'...' if len(text) > _LAST_WORDS else ''}{text[-_LAST_WORDS:]}" if text else ""
+    with log.open("rb") as stream:
+        start = max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES)
+        stream.seek(start)
+        text = " ".join(stream.read().decode("utf-8", errors="replace").split())
+    is_cut = start > 0 or len(text) > _LAST_WORDS
+    return f" It said: {'...' if is_cut else ''}{text[-_LAST_WORDS:]}" if text else ""

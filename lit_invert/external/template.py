@@ -51,15 +51,17 @@ class Template:
         except OSError as error:
             raise ConfigError(f"{path}: template cannot be read ({error.strerror}). Check its path.") from error
 
-    def check(self, known: Iterable[str]) -> None:
-        """Check every hole without filling it.
+    def check(self, numbers: Iterable[str], texts: Iterable[str]) -> None:
+        """Check every hole before its value is known.
+
+        Args:
+            numbers: Names of numbers.
+            texts: Names of texts.
 
         Raises:
-            ConfigError: If one is malformed or asks for a name that is not known; names its line.
+            ConfigError: As :meth:`fill`; names the line.
         """
-        names = set(known)
-        for match in _TOKEN.finditer(self.text):
-            self._read(match, names)
+        self.fill({**dict.fromkeys(numbers, 1.0), **dict.fromkeys(texts, "")})
 
     def fill(self, values: Mapping[str, float | str]) -> str:
         """Return the text with every hole filled; numbers without a format have all their digits.
@@ -82,7 +84,7 @@ class Template:
             return value if isinstance(value, str) else repr(float(value))
         try:
             return format(round(value) if form.endswith("d") and not isinstance(value, str) else value, form)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter of an infinite value as an integer
             raise ConfigError(f"{self._place(match)}: format {form!r} does not fit the value of {name!r} ({error}).") from error
 
     def _read(self, match: re.Match[str], known: Iterable[str]) -> tuple[str, str] | None:

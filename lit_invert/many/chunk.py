@@ -31,7 +31,9 @@ from ..fit import (
     FitConfig,
     Inputs,
     describe_run,
+    draw_report,
     model_provenance,
+    quantify_site,
     read_model,
     read_site_inputs,
     tabulate_site,
@@ -39,7 +41,6 @@ from ..fit import (
 from ..inversion import invert_sites
 from ..plugins import Registry
 from ..problem import InversionProblem
-from ..report import save_figures, write_report
 from ..results import InversionResult, InversionStatus, RunTables, write_results
 from ..simulators import Simulator
 from ..sites import SealedObservations, Site
@@ -227,20 +228,17 @@ class ChunkFitter:
         """Re-simulate, score, quantify the uncertainty, and write the site's folder where folders are asked for."""
         problem = self._problem([item.record])
         inputs = Inputs(self.surrogate, self.table, item.site, item.sealed, item.record, problem, item.verdicts)
-        tables = tabulate_site(self.config, self.registry, inputs, result)
-        if self.config.scale.site_folders:
-            self._write_folder(item, tables)
-        return tables
+        tables = quantify_site(self.config, inputs, result, tabulate_site(self.config, self.registry, inputs, result))
+        return self._write_folder(item, tables) if self.config.scale.site_folders else tables
 
-    def _write_folder(self, item: ReadySite, tables: RunTables) -> None:
+    def _write_folder(self, item: ReadySite, tables: RunTables) -> RunTables:
         folder = self.store.folder / "sites" / item.entry.name
         folder.mkdir(parents=True, exist_ok=True)
         data = item.entry.data
         files = {"data": data.path, "drivers": data.drivers_path}
         provenance = model_provenance(self.config, self.registry, self.surrogate, self.kernel, files)
         write_results(folder, tables, config_text=self._config_text(item, folder), provenance=provenance)
-        save_figures(folder)
-        write_report(folder, list(self.registry.report_sections.values()))
+        return draw_report(folder, self.registry, tables)
 
     def _config_text(self, item: ReadySite, folder: Path) -> str:
         """Return the config that fits this site alone, for its folder."""

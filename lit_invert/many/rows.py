@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..catalogue import SiteEntry
-from ..fit import UNQUANTIFIED
+from ..fit import UNDRAWN, UNQUANTIFIED
 from ..results import RunTables
 from .store import FAILED
 
@@ -53,7 +53,7 @@ def site_row(entry: SiteEntry, tables: RunTables) -> dict[str, Any]:
         "advice": BETWEEN.join(
             [
                 *(f"{check['check']}: {check['message']}" for check in metrics["checks"] if check["outcome"] != "pass"),
-                *(sentence for sentence in metrics["advice"] if sentence.startswith(UNQUANTIFIED)),
+                *(sentence for sentence in metrics["advice"] if sentence.startswith((UNQUANTIFIED, UNDRAWN))),
             ]
         ),
     }

@@ -24,8 +24,9 @@ from ..assembly import check_outputs, check_prior_weight
 from ..atomic import write_text
 from ..catalogue import SiteEntry, load_catalogue, load_priors
 from ..choosing import check_starts
+from ..config import parse_fit
 from ..errors import ConfigError, ResultsError
-from ..fit import FitConfig, describe_run, is_first_process, model_provenance, read_model, run_folder
+from ..fit import UNDRAWN, FitConfig, describe_run, is_first_process, model_provenance, read_model, run_folder
 from ..plugins import Registry
 from ..report import write_sites_report
 from ..results import InversionStatus, list_versions, to_json, write_status
@@ -101,7 +102,7 @@ def fit_sites(
         priors.of(entry)
     files = {"catalogue": _file(config.data.sites), "priors": config.data.priors}
     provenance = model_provenance(config, registry, surrogate, config.inversion.kernel, files)
-    folder = _folder(config, provenance)
+    folder = _folder(config, registry, provenance)
     run = describe_run(config, registry, folder)
     if not is_first_process():
         if is_joint:
@@ -130,7 +131,7 @@ def _report(folder: Path) -> tuple[Path | None, str]:
     try:
         return write_sites_report(folder), ""
     except Exception as error:
-        return None, f"The report could not be drawn ({error}). Once that is mended, run `lit-invert report {folder}`."
+        return None, f"{UNDRAWN} ({error}). Once that is mended, run `lit-invert report {folder}`."
 
 
 def _check_apart(config: FitConfig) -> None:
@@ -177,7 +178,7 @@ def _chunks(waiting: Sequence[tuple[int, SiteEntry]], size: int) -> list[Chunk]:
     return [Chunk(part[0][0], tuple(entry for _, entry in part)) for part in parts]
 
 
-def _folder(config: FitConfig, provenance: dict[str, Any]) -> Path:
+def _folder(config: FitConfig, registry: Registry, provenance: dict[str, Any]) -> Path:
     """Open the folder of a new run, or that of the one to go on with."""
     logs = Path(os.path.normpath(config.logs))
     if config.ckpt_path is None:
@@ -192,25 +193,28 @@ def _folder(config: FitConfig, provenance: dict[str, Any]) -> Path:
     versions = list_versions(logs / config.name)
     if not versions:
         raise ResultsError(f"`--ckpt_path last`: {logs / config.name} has no run. Start without it.")
-    _check_same(versions[-1], config, provenance)
+    _check_same(versions[-1], config, registry, provenance)
     return versions[-1]
 
 
-def _check_same(folder: Path, config: FitConfig, provenance: dict[str, Any]) -> None:
+def _check_same(folder: Path, config: FitConfig, registry: Registry, provenance: dict[str, Any]) -> None:
     """Check that a run goes on as it began: rows of one table must mean the same.
+
+    The config that it began with is parsed anew, so that a key which is younger than the run has its default.
 
     Raises:
         ResultsError: If surrogate, parameters, priors or settings are others now, or the folder is no run over many sites.
     """
     try:
         before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["sha256"]
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        (folder / "config.yaml").stat()  # that it is there
+    except (OSError, ValueError, KeyError, TypeError):
         raise ResultsError(f"{folder}: is no run over many sites. Start without `--ckpt_path`.") from None
     for what in ("surrogate_weights", "surrogate_spec", "parameters", "priors"):
         if before.get(what) != provenance["sha256"].get(what):
             raise ResultsError(f"{folder}: was made with another {what.replace('_', ' ')}. Start without `--ckpt_path`.")
-    now = yaml.safe_load(config.text)
+    begun = parse_fit(["--config", str(folder / "config.yaml")], registry, config.trust)
+    settings, now = yaml.safe_load(begun.text), yaml.safe_load(config.text)
     changed = [key for key in {**settings, **now} if key not in _HOW and settings.get(key) != now.get(key)]
     if changed:
         raise ResultsError(

@@ -19,8 +19,9 @@ from .draw.residuals import residuals_figure, weather_figure
 from .draw.scatter import one_to_one_figure, taylor_figure
 from .draw.seasons import season_figure
 from .draw.series import series_figure
+from .draw.skill import skill_figure
 from .draw.starts import parallel_figure, starts_figure
-from .style import STYLE
+from .style import BASELINE_NAMES, INTERVALS, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +45,12 @@ def _series(run: Run) -> Figure:
     return series_figure(run.fluxes, run.metrics["target"], run.metrics["site"], run.bands)
 
 
+def _skill(run: Run) -> Figure | None:
+    known = (run.metrics.get("baselines") or {}).get("test") or {}
+    skill = {name: value for name, value in known.get("skill", {}).items() if value is not None}
+    return skill_figure(skill, BASELINE_NAMES, run.metrics["roles"]["test"][run.metrics["target"]]["n"]) if skill else None
+
+
 def _season(run: Run) -> Figure:
     warm = run.fluxes.iloc[run.warmup_days :]
     return season_figure(warm, run.metrics["target"], run.metrics["annual_sums"], run.bands, run.uncertainty)
@@ -62,8 +69,7 @@ def _distribution(run: Run) -> Figure | None:
 
 def _others(run: Run) -> Figure | None:
     others = [name for name in run.outputs if name != run.metrics["target"]]
-    constrained = (run.uncertainty or {}).get("constrained")
-    return fluxes_figure(run.fluxes, others, run.bands, constrained) if others else None
+    return fluxes_figure(run.fluxes, others, run.bands) if others else None
 
 
 def _posterior(run: Run) -> Figure | None:
@@ -78,7 +84,7 @@ def _correlation(run: Run) -> Figure | None:
 
 def _spectrum(run: Run) -> Figure | None:
     known = run.uncertainty or {}
-    return spectrum_figure(known["directions"], known["rank"]) if known.get("directions") else None
+    return spectrum_figure(known["eigenvalues"], known["rank"]) if known.get("eigenvalues") else None
 
 
 def _profiles(run: Run) -> Figure | None:
@@ -108,10 +114,15 @@ def _loss(run: Run) -> Figure | None:
 DRAWINGS = (
     Drawing(
         "series",
-        "Observed and simulated fluxes by day (bars: one standard deviation of the observation; select and test days shaded), "
-        "their monthly means and their sums over the observed days. The dark band is what the parameters alone leave open, the "
-        "light one where 90 % of the observations should lie.",
+        "Observed and simulated fluxes by day (select and test days shaded; bars, where the data state it: one standard deviation "
+        "of the observation), their monthly means and their sums over the observed days. The dark band: what the parameters alone "
+        "leave open, the light one where 90 % of the observations should lie.",
         _series,
+    ),
+    Drawing(
+        "skill",
+        "What the inversion adds on the test days to what could be had without it; baselines saw the fit days only.",
+        _skill,
     ),
     Drawing(
         "one_to_one",
@@ -124,7 +135,12 @@ DRAWINGS = (
         "baseline. White markers are fit days, filled ones test days.",
         lambda run: taylor_figure(run.fluxes, run.metrics["target"]),
     ),
-    Drawing("season", "The mean year, its running sum, and the sums of calendar years.", _season),
+    Drawing(
+        "season",
+        "The mean year, its running sum, and the sums of calendar years. The band of the mean season is the mean of the daily "
+        f"5-95 %. Sums: {INTERVALS}",
+        _season,
+    ),
     Drawing(
         "residuals",
         "Simulated minus observed. What is left of a seasonal pattern is what these parameters cannot explain.",
@@ -149,10 +165,15 @@ DRAWINGS = (
     ),
     Drawing(
         "posterior",
-        "Prior and posterior of each parameter between its bounds, each to the same height, by class.",
+        "Prior and posterior of each parameter between its bounds, each to the same height, by class; the mode of the posterior "
+        "(line) and the optimum of the fit (circle), which may weigh the prior differently.",
         _posterior,
     ),
-    Drawing("ranking", "Which parameters matter most: by what these data say, and by what moves the model.", _ranking),
+    Drawing(
+        "ranking",
+        "Which parameters matter most: by what these data say and, after `lit-invert sensitivity`, by what moves the model.",
+        _ranking,
+    ),
     Drawing(
         "spectrum",
         "Directions in which the parameters can move, by how much more the data hold them than the prior.",

@@ -16,20 +16,22 @@ from ..extensions import ReportSection
 from ..results import Run, read_run
 from .figures import DRAWINGS
 from .html import contents, folded, page, picture, section
+from .sections.against import conflict, misspecification
 from .sections.budget import annual_sums, plausibility, resimulation_gap
-from .sections.fit import checks, fit_summary, provenance, surrogate_trust
+from .sections.fit import checks, fit_summary, provenance
 from .sections.parameters import parameters_summary, parameters_table
 from .sections.scores import baselines_table, scores_table, season_table
+from .sections.trust import surrogate_trust
 from .sections.uncertainty import (
-    conflict,
     directions,
     disagreements,
     method,
     profile_flags,
     starts_summary,
     strongest_pairs,
-    worth_of_data,
+    trade_offs,
 )
+from .sections.worth import worth_of_data
 from .style import flux_name
 
 _CAPTIONS = {drawing.name: drawing.caption for drawing in DRAWINGS}
@@ -61,7 +63,7 @@ def _sections(run: Run) -> list[str]:
         return _pictures(run.folder, *names)
 
     return [
-        section("Scores", scores_table(run), baselines_table(run), shown("series", "one_to_one", "taylor")),
+        section("Scores", scores_table(run), baselines_table(run), shown("skill", "series", "one_to_one", "taylor")),
         section("Season", season_table(run), shown("season")),
         section("Residuals", shown("residuals", "weather", "distribution")),
         section("Carbon budget", annual_sums(run), plausibility(run), shown("fluxes")),
@@ -72,6 +74,7 @@ def _sections(run: Run) -> list[str]:
             shown("posterior"),
             directions(run),
             shown("spectrum"),
+            trade_offs(run),
             strongest_pairs(run),
             shown("correlation"),
             profile_flags(run),
@@ -80,7 +83,7 @@ def _sections(run: Run) -> list[str]:
             shown("ranking"),
             disagreements(run),
         ),
-        section("What speaks against it", conflict(run)),
+        section("What speaks against it", conflict(run), misspecification(run)),
         section("Surrogate trust", resimulation_gap(run), surrogate_trust(run)),
         section("Starts", starts_summary(run), shown("starts", "parallel")),
         section("Fit", fit_summary(run), shown("loss"), checks(run)),

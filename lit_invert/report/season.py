@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 DAYS = 365
+_LAST_OF_FEBRUARY = 59
 #: Standard deviation of the kernel [d].
 _WIDTH = 10.0
 _LEAST_WEIGHT = 3.0
@@ -30,23 +31,24 @@ class Season:
     """First day of the longest time as a sink."""
     end: int | None
     """Last day of it."""
-    length: int
-    """Its length [d]."""
+    length: int | None
+    """Its length [d]; None where an end of it is not known."""
     peak_day: int | None
     peak: float
-    """Largest value, in the flux's unit."""
+    """Largest value, in the flux's unit; NaN where days beside it may have had a larger one."""
 
 
 def day_of_year(dates: ArrayLike) -> NDArray[np.int64]:
-    """Return the day of year, 1 to 365; the last day of a leap year counts as the 365th.
+    """Return the day of year, 1 to 365; 29 February shares the place of the 28th, so that a date has the same place in every year.
 
     Example:
-        >>> day_of_year(["2015-01-01", "2016-12-31"]).tolist()
-        [1, 365]
+        >>> day_of_year(["2016-02-28", "2016-02-29", "2016-03-01", "2016-12-31", "2015-12-31"]).tolist()
+        [59, 59, 60, 365, 365]
     """
-    days = pd.DatetimeIndex(np.asarray(dates, dtype="datetime64[D]")).day_of_year
-    capped: NDArray[np.int64] = np.minimum(days.to_numpy(), DAYS).astype(np.int64)
-    return capped
+    days = pd.DatetimeIndex(np.asarray(dates, dtype="datetime64[D]"))
+    is_later = days.is_leap_year & (days.day_of_year > _LAST_OF_FEBRUARY)
+    placed: NDArray[np.int64] = (days.day_of_year.to_numpy() - is_later).astype(np.int64)
+    return placed
 
 
 def mean_cycle(values: ArrayLike, dates: ArrayLike) -> NDArray[np.float64]:
@@ -78,18 +80,27 @@ def find_season(cycle: NDArray[np.float64]) -> Season:
         cycle: From :func:`mean_cycle`, (365,).
 
     Returns:
-        The season. A date beside days without a value is not known, and there is none where the sign never changes.
+        The season. A date beside days without a value is not known, nor is a length that ends at one; there is no date where the
+        sign never changes.
     """
     if not np.isfinite(cycle).any():
-        return Season(None, None, 0, None, float("nan"))
+        return Season(None, None, None, None, float("nan"))
     first, length = _longest_run(cycle > 0)
     peak = int(np.nanargmax(cycle))
+    seen = bool(np.isfinite(cycle[[peak - 1, (peak + 1) % len(cycle)]]).all())
     turns = 0 < length < len(cycle)
     starts = turns and bool(np.isfinite(cycle[first - 1]))
     after = (first + length) % len(cycle)
     ends = turns and bool(np.isfinite(cycle[after]))
     last = (after - 1) % len(cycle) + 1
-    return Season(first + 1 if starts else None, last if ends else None, length, peak + 1, float(cycle[peak]))
+    known = starts and ends if turns else bool(np.isfinite(cycle).all())
+    return Season(
+        start=first + 1 if starts else None,
+        end=last if ends else None,
+        length=length if known else None,
+        peak_day=peak + 1 if seen else None,
+        peak=float(cycle[peak]) if seen else float("nan"),
+    )
 
 
 def _longest_run(is_sink: NDArray[np.bool_]) -> tuple[int, int]:

@@ -7,14 +7,24 @@ from pathlib import Path
 
 from ..atomic import write_text
 from ..results import SitesRun, read_sites_run
-from .draw.sites import map_figure, shift_figure, spread_figure
+from .draw.sites import information_figure, map_figure, shift_figure, spread_figure
 from .figures import save_figure
 from .html import contents, page, pairs, picture, section
-from .sections.sites import cost_of_sharing, failures, information, roles_table, shared_values, sites_table, unseen_table
+from .sections.sites import (
+    cost_of_sharing,
+    failures,
+    has_posterior,
+    information,
+    roles_table,
+    shared_values,
+    sites_table,
+    unseen_table,
+)
 
 _CAPTIONS = {
     "map": "Each site by how its error changed: of the test days, of the fit days where there are none.",
     "shifts": "How far each parameter moved at each site, in standard deviations of its prior. One colour down a column: alike.",
+    "information": "How far the data of each site narrowed each parameter down; white: nothing beyond the prior.",
     "spread": "The parameters that sites disagree on most. Points are sites, bars the medians of their plant types.",
 }
 
@@ -38,7 +48,7 @@ def write_sites_report(folder: Path, *, pdf: bool = False) -> Path:
         section("Sites", sites_table(run), pictures.get("map", "")),
         section("Scores", roles_table(run)),
         section("Parameters", pictures.get("shifts", ""), pictures.get("spread", "")),
-        section("What the data determined", information(run)),
+        section("What the data determined", information(run), pictures.get("information", "")),
         section("What sharing costs", cost_of_sharing(run), shared_values(run)),
         section("Sites that were not seen", unseen_table(run)),
         section("Sites that failed", failures(run)),
@@ -71,6 +81,8 @@ def _draw(run: SitesRun, pdf: bool) -> dict[str, str]:
         return {}
     order = list(fitted.sort_values(["plant_type", "latitude"], kind="stable")["site"])
     figures = {"map": map_figure(fitted), "shifts": shift_figure(run.parameters, order)}
+    if has_posterior(run):
+        figures["information"] = information_figure(run.parameters, order)
     if run.parameters.groupby("name")["shift_in_sd"].nunique().max() > 1:
         figures["spread"] = spread_figure(run.parameters, fitted.set_index("site")["plant_type"])
     (run.folder / "figures").mkdir(exist_ok=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pandas as pd
 
+from ..metrics import flux_name as flux_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,6 +30,14 @@ UNIT = "gC m$^{-2}$ d$^{-1}$"
 SIGN = "NEP > 0: sink (NEP = \N{MINUS SIGN}NEE)"
 #: One colour a group, repeated where there are more.
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY)
+#: What an interval of a simulated sum is.
+INTERVALS = "5-95 %: parameters alone, around the posterior's mode; the optimum is the fit's own, with its lambda_prior."
+#: Baselines as a reader calls them.
+BASELINE_NAMES = {
+    "prior": "the prior run",
+    "season": "mean season of the fit days",
+    "regression": "linear regression on the drivers",
+}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -66,14 +76,17 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def flux_name(output: str) -> str:
-    """Return a flux as people write it.
+def standing(fluxes: pd.DataFrame, *parts: str) -> str:
+    """Say what constrains a flux of these parts where one of them was not observed; nothing where all were.
 
-    Example:
-        >>> flux_name("nep"), flux_name("rh"), flux_name("reco")
-        ('NEP', 'Rh', 'Reco')
+    Args:
+        fluxes: Content of fluxes.csv.
+        parts: Names of the outputs that it is made of.
     """
-    return {"rh": "Rh", "reco": "Reco"}.get(output, output.upper())
+    seen = [column.removesuffix("_mask") for column in map(str, fluxes) if column.endswith("_mask") and fluxes[column].any()]
+    if set(parts) <= set(seen):
+        return ""
+    return f"not observed: constrained through {', '.join(map(flux_name, seen))} and the prior alone"
 
 
 def flux_label(output: str) -> str:
@@ -101,5 +114,5 @@ def date_axis(axis: Axes, fluxes: pd.DataFrame) -> None:
 def legend_below(figure: Figure, *axes: Axes) -> None:
     """Put one legend for all these axes below the figure, each label once."""
     entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    columns = min(len(entries), 4 if len(entries) > 6 else 6)
+    columns = min(len(entries), 3 if len(entries) > 6 else 6)
     figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, fontsize=8)

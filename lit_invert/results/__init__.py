@@ -13,6 +13,7 @@ from .folder import to_csv as to_csv
 from .folder import to_json as to_json
 from .folder import write_results as write_results
 from .folder import write_status as write_status
+from .folder import write_tables as write_tables
 from .many import SitesRun as SitesRun
 from .many import is_sites_run as is_sites_run
 from .many import read_sites_run as read_sites_run

@@ -85,8 +85,8 @@ def _trust(metrics: Mapping[str, Any]) -> list[str]:
         )
     elif support["percentile"] > _FAR:
         advice.append(
-            f"The optimum lies farther from the middle of the surrogate's training ensemble than {support['percentile']:.1f} % of "
-            "it: the surrogate is least tried there; re-simulate."
+            f"The optimum lies farther from the middle of what the surrogate was trained on than {support['percentile']:.1f} % of "
+            "points of the training box: the surrogate is least tried there; re-simulate."
         )
     return advice
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,10 @@ class RunTables:
     more: Mapping[str, pd.DataFrame | Mapping[str, Any]] = field(default_factory=dict)
     """Further tables and values, by the name of their file: what an analysis beyond the optimum found."""
 
+    def advise(self, *sentences: str) -> RunTables:
+        """Return the tables with more for a reader to be told."""
+        return replace(self, metrics={**self.metrics, "advice": [*self.metrics["advice"], *sentences]})
+
 
 def tabulate(
     result: InversionResult,
@@ -136,7 +140,7 @@ def tabulate(
 
 
 def write_results(folder: Path, tables: RunTables, *, config_text: str, provenance: Mapping[str, Any]) -> None:
-    """Write all files of a finished run.
+    """Write all files of a finished run, and how it ended.
 
     Args:
         folder: Folder of the run, from :func:`open_run_folder`.
@@ -147,6 +151,12 @@ def write_results(folder: Path, tables: RunTables, *, config_text: str, provenan
     Raises:
         ResultsError: If a file cannot be written.
     """
+    write_tables(folder, tables, config_text=config_text, provenance=provenance)
+    write_status(folder, tables.result.status, tables.result.message)
+
+
+def write_tables(folder: Path, tables: RunTables, *, config_text: str, provenance: Mapping[str, Any]) -> None:
+    """Write the files of a run that still goes on, as :func:`write_results` does of one that has ended."""
     files = {
         "config.yaml": config_text,
         "parameters.csv": to_csv(tables.parameters),
@@ -163,7 +173,6 @@ def write_results(folder: Path, tables: RunTables, *, config_text: str, provenan
             write_text(folder / name, text)
     except OSError as error:
         raise ResultsError(f"{folder}: results cannot be written ({error.strerror}). Check free space and rights.") from error
-    write_status(folder, tables.result.status, tables.result.message)
 
 
 def write_status(folder: Path, status: InversionStatus | str, message: str) -> None:

@@ -90,6 +90,25 @@ def test_a_program_that_fails_does_not_cost_the_fit(config, capsys):
     assert "ended with exit code 1" in capsys.readouterr().err
 
 
+def test_what_needs_no_process_model_starts_none_and_asks_for_no_trust(config, capsys):
+    program = config.parent / "model.py"
+    assert fit(config, "--trust", program) == 0
+    program.unlink()
+    run = next((config.parent / "logs" / "toy").iterdir())
+    assert main(["sensitivity", str(run), "--samples", "2"]) == 0
+    for command in ("recover", "calibrate-posterior"):
+        assert main([command, "--config", str(config), "--twins", "2"]) == 0
+    assert main(["resimulate", str(run)]) == 2
+    assert "model.py' is not there" in capsys.readouterr().err
+
+
+def test_a_wrong_format_of_the_template_is_refused_before_the_fit(config, capsys):
+    (config.parent / "values.json").write_text('{{"s1": {s1},\n "s2": {s2:s}}}')
+    assert fit(config, "--trust", config.parent / "model.py") == 2
+    assert "values.json:2: format 's' does not fit the value of 's2'" in capsys.readouterr().err
+    assert not (config.parent / "logs").exists()
+
+
 def test_paths_of_the_block_are_meant_from_the_config_and_from_the_run(config):
     """Words that start with ./ or ../ are paths; others, such as options and placeholders, stay as they are."""
     config.write_text(config.read_text().replace("[./model.py,", "[./model.py, -x, ../data.nc,"))

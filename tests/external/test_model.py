@@ -11,6 +11,7 @@ import torch
 
 from lit_invert.errors import ConfigError, ProcessModelError, TrustError
 from lit_invert.external import ExternalModel, OutputColumn
+from lit_invert.external.program import run_program
 from lit_invert.process import SimCycle
 from lit_invert.resimulation import resimulate
 from lit_invert.trust import Trust
@@ -89,6 +90,21 @@ def test_every_failure_is_one_line(tmp_path, mode, message):
     with pytest.raises(ProcessModelError, match=message) as caught:
         run(tmp_path, mode)
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_end_of_what_a_program_said_is_read_and_told(tmp_path):
+    script = "import sys\nsys.stderr.write('\u00e9 ' * 100000 + 'the soil froze')\nsys.exit(3)\n"
+    write_program(tmp_path, script, "loud")
+    with pytest.raises(ProcessModelError) as caught:
+        run_program([str(tmp_path / "loud")], tmp_path, 20.0)
+    told = ("\u00e9 " * 100000 + "the soil froze")[-300:]
+    assert str(caught.value) == f"loud: ended with exit code 3, expected 0. It said: ...{told}"
+
+
+def test_the_exit_code_of_a_program_that_was_killed_is_told(tmp_path):
+    write_program(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", "weary")
+    with pytest.raises(ProcessModelError, match="weary: ended with exit code -15, expected 0"):
+        run_program([str(tmp_path / "weary")], tmp_path, 20.0)
 
 
 def test_a_program_that_hangs_is_stopped_with_all_it_started(tmp_path):

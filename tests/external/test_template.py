@@ -66,10 +66,22 @@ def test_what_is_no_hole_is_refused_with_its_line(text, message):
         Template(text, "a.nml").fill(VALUES)
 
 
-def test_a_check_fills_nothing_but_finds_the_same(tmp_path):
-    Template(TEXTS[0], "a").check(VALUES)
+def test_a_check_finds_the_same_before_the_values_are_known():
+    numbers, texts = ["pmax", "years"], ["site"]
+    for text in TEXTS:
+        Template(text, "a").check(numbers, texts)
     with pytest.raises(ConfigError, match=r"a:2: 'site' is not known"):
-        Template(TEXTS[0], "a").check(["pmax", "years"])
+        Template(TEXTS[0], "a").check(numbers, [])
+    with pytest.raises(ConfigError, match=r"a:1: format '\.2f' does not fit the value of 'site'"):
+        Template("{site:.2f}", "a").check(numbers, texts)
+    with pytest.raises(ConfigError, match="a:1: format 's' does not fit the value of 'pmax'"):
+        Template("{pmax:s}", "a").check(numbers, texts)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_is_none_has_no_integer(value):
+    with pytest.raises(ConfigError, match="a:1: format 'd' does not fit the value of 'pmax'"):
+        Template("{pmax:d}", "a").fill({"pmax": value})
 
 
 def test_a_template_that_cannot_be_read_is_named(tmp_path):

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from lit_invert import fit as fit_module
 from lit_invert.cli import main
 from lit_invert.config import parse_fit
 from lit_invert.errors import ConfigError, ObservationError, ResultsError
@@ -17,9 +19,10 @@ from lit_invert.fit import fit
 from lit_invert.hookspecs import hookimpl
 from lit_invert.losses import LossTerm
 from lit_invert.many import chunk as chunk_module
+from lit_invert.many import run as run_module
 from lit_invert.many.run import fit_sites
 from lit_invert.plugins import build_registry
-from lit_invert.results import read_run
+from lit_invert.results import read_run, read_sites_run
 from tests.many.cases import run_sites, site_truth, write_toy_sites
 
 LENGTHS = [120, 700, 150, 300, 130, 121, 400]
@@ -168,6 +171,35 @@ def test_a_run_does_not_go_on_with_another_config(config_path):
         run_sites(config_path, "--ckpt_path", "last")
 
 
+def test_a_run_goes_on_that_began_before_a_key_existed(config_path):
+    path = run_sites(config_path).folder / "config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    del settings["uncertainty"], settings["inversion"]["halving"]
+    path.write_text(yaml.safe_dump(settings))
+    assert run_sites(config_path, "--ckpt_path", "last").folder == path.parent
+    with pytest.raises(ResultsError, match="was made with another `uncertainty`"):
+        run_sites(config_path, "--ckpt_path", "last", "--uncertainty.method", "laplace")
+    path.unlink()
+    with pytest.raises(ResultsError, match="is no run over many sites"):
+        run_sites(config_path, "--ckpt_path", "last")
+
+
+def test_a_site_whose_report_cannot_be_drawn_keeps_its_result(config_path, monkeypatch):
+    def fails(folder, *_):
+        if folder.name == "s001":
+            raise OSError("no space left")
+
+    monkeypatch.setattr(fit_module, "write_report", fails)
+    outcome = run_sites(config_path, "--scale.site_folders", "true")
+    sites = outcome.sites.set_index("site")
+    folder = outcome.folder / "sites" / "s001"
+    assert (sites["status"] == "converged").all()
+    mend = f"Once that is mended, run `lit-invert report {folder}`."
+    assert sites.loc["s001", "advice"] == f"The report could not be drawn (OSError: no space left). {mend}"
+    assert sites["advice"].fillna("").astype(bool).sum() == 1
+    assert len(read_run(folder).parameters) == 3
+
+
 def test_a_stopped_run_says_how_to_go_on(config_path, monkeypatch):
     def stop(*arguments, **keywords):
         raise KeyboardInterrupt
@@ -216,10 +248,62 @@ def test_a_sites_folder_is_that_of_a_fit_and_can_be_run_again(config_path):
     assert run.parameters["optimum"].to_numpy() == pytest.approx(rows.loc[rows["site"] == "s001", "optimum"].to_numpy())
     assert len(run.fluxes) == 700
     assert (run.folder / "report.html").is_file()
+    assert run.metrics["support"]["outside"] == []
     registry = build_registry()
     again = fit(parse_fit(["--config", str(run.folder / "config.yaml")], registry), registry)
     assert again.result.optimum.numpy() == pytest.approx(run.parameters["optimum"].to_numpy(), rel=1e-5)
     assert again.result.table.prior.tolist() == [2.5, 2.0, 2.0]
+
+
+def test_what_the_posterior_says_stands_in_the_tables(config_path, monkeypatch):
+    """One site's posterior cannot be had; it keeps its result, and the tables of all parts have the same columns."""
+    original = fit_module.quantify
+
+    def fails_at_one(problem, *arguments):
+        if int(problem.days.sum()) == LENGTHS[1]:
+            raise ResultsError("too few members converged.")
+        return original(problem, *arguments)
+
+    monkeypatch.setattr(fit_module, "quantify", fails_at_one)
+    arguments = ["--uncertainty.method", "laplace", "--uncertainty.draws", "40", "--scale.batch_sites", "1"]
+    catalogue = pd.read_csv(config_path.parent / "sites.csv")
+    catalogue.iloc[[1, 0, 2]].to_csv(config_path.parent / "sites.csv", index=False)
+    run = read_sites_run(run_sites(config_path, *arguments, "--scale.parquet", "true").folder)
+    sites, parameters = run.sites.set_index("site"), run.parameters.set_index(["site", "name"])
+    assert sites.loc["s001", "advice"] == "The uncertainty was not quantified: too few members converged."
+    assert sites["rank"].fillna(-1).tolist() == [-1, 3, 3]
+    assert (sites["rmse_change_percent"] < -90).all()
+    assert (parameters.loc["s001", "class"] == "").all()
+    for site in ("s000", "s002"):
+        own, row = parameters.loc[site], sites.loc[site]
+        assert row["determined"].split() == own.index[own["class"] == "determined"].tolist()
+        assert row["n_eff"] <= row["fit_days"]
+        assert 0.5 < row["coverage_test"] <= 1
+        assert (own["p05"] < own["p50"]).all()
+        assert (own["p50"] < own["p95"]).all()
+    assert pd.read_parquet(run.folder / "sites.parquet")["rank"].tolist()[1:] == [3, 3]
+    assert (run.folder / "report.html").read_text().count("Which sites carry the information") == 1
+
+
+def test_a_report_that_cannot_be_drawn_does_not_lose_the_run(config_path, monkeypatch, capsys):
+    def fails(folder):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(run_module, "write_sites_report", fails)
+    monkeypatch.chdir(config_path.parent)
+    assert main(["fit", "--config", str(config_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "The report could not be drawn (no space left). Once that is mended, run `lit-invert report" in shown
+    assert "7 of 7 sites fitted." in shown
+    assert json.loads((config_path.parent / "logs/toy/version_0/status.json").read_text())["status"] == "finished"
+
+
+def test_the_terminal_says_where_the_report_is(config_path, monkeypatch, capsys):
+    monkeypatch.chdir(config_path.parent)
+    assert main(["fit", "--config", str(config_path)]) == 0
+    path = config_path.parent / "logs" / "toy" / "version_0" / "report.html"
+    assert path.is_file()
+    assert f"Report:  {path}" in capsys.readouterr().out
 
 
 def test_parquet_holds_the_same(config_path):

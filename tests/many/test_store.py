@@ -49,6 +49,16 @@ def test_parts_are_joined_in_the_order_of_their_chunks(store, tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "parameters.csv", keep_default_na=False), expected, check_dtype=False)
 
 
+def test_parts_with_other_columns_are_joined_by_name(tmp_path):
+    store = Store(tmp_path)
+    store.write("000000-a", rows("1"))
+    more = rows("US-AR1")
+    store.write("000001-b", more | {"parameters": more["parameters"].assign(p50=2.5)[["site", "p50", "name"]]})
+    store.join(False)
+    joined = pd.read_csv(tmp_path / "parameters.csv", dtype=str, keep_default_na=False)
+    assert joined[["site", "name", "prior", "p50"]].to_numpy().tolist() == [["1", "q10", "2", ""], ["US-AR1", "q10", "", "2.5"]]
+
+
 def test_tables_hold_the_sites_of_the_catalogue_in_its_order(store, tmp_path):
     joined = store.join(False, ["US-AR1", "A, B", "not yet", "007"])
     assert list(joined["site"]) == names(tmp_path, "sites") == ["US-AR1", "A, B", "007"]

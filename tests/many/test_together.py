@@ -177,14 +177,14 @@ def test_a_shared_value_cannot_have_bounds_that_differ(config_path):
 def test_what_took_longest_is_kept_when_one_site_fails_after_the_fit(config_path, monkeypatch):
     from lit_invert.many import chunk
 
-    original = chunk.tabulate
+    original = chunk.tabulate_site
 
-    def fail_at_one(result, site, *arguments):
-        if site.name == "s002":
+    def fail_at_one(config, registry, inputs, result):
+        if inputs.site.name == "s002":
             raise OSError("no space")
-        return original(result, site, *arguments)
+        return original(config, registry, inputs, result)
 
-    monkeypatch.setattr(chunk, "tabulate", fail_at_one)
+    monkeypatch.setattr(chunk, "tabulate_site", fail_at_one)
     outcome = run_sites(config_path, "--sharing.default", "group")
     assert list(outcome.failed["site"]) == ["s002"]
     assert len(table(outcome, "shared")) == 6

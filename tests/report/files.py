@@ -42,22 +42,42 @@ UNCERTAINTY = {
     "noise": {"nep": {"sigma": 0.4, "share": 0.1, "rho": 0.6, "n": 100, "n_eff": 25.0}},
     "lambda_prior": {"used": 0.1, "derived": 0.2, "formula": "<sigma>"},
     "rank": 2,
+    "eigenvalues": [50.0, 2.0, 0.1, 0.0],
     "directions": [
         {"eigenvalue": 50.0, "words": "pmax up, NA up: <trade-off>", "weights": {"pmax": 0.9, "NA": 0.4}},
         {"eigenvalue": 2.0, "words": "share up", "weights": {"share": 1.0}},
         {"eigenvalue": 0.1, "words": "NA up", "weights": {"NA": 1.0}},
     ],
-    "data_worth": [{"what": "gpp on the fit days", "parameter": "pmax", "sd_reduction_percent": 31.0, "rank_gain": 1}],
+    "data_worth": [
+        {"what": "gpp on the fit days", "parameter": "pmax", "sd_reduction_percent": 31.0, "rank_gain": 1},
+        {"what": "no NEP from March to May", "parameter": "pmax", "sd_reduction_percent": -313.9, "rank_gain": -1},
+    ],
+    "trade_offs": [{"words": "pmax and NA can rise together, unseen by these data", "correlation": 0.9}],
     "annual": {"2001": {"gpp": {"p05": 2500.0, "p50": 2920.0, "p95": 3300.0}}},
     "constrained": {"gpp": False, "npp": False, "nep": True, "rh": False},
     "conflict": [{"date": "2001-07-01", "observed": 9.0, "low": -1.0, "high": 5.0}],
-    "misspecification": {"chi2_per_dof": 1.25, "is_rejected": False},
+    "conflict_expected": {"days": 1, "expected_days": 0.25, "n": 200},
+    "misspecification": {
+        "tests": [
+            {"flux": "nep", "test": "follows wind", "value": 0.2, "p": 0.012, "p_corrected": 0.2, "verdict": "pass", "sentence": ""}
+        ],
+        "verdict": "None of 1 tests speaks against surrogate, noise and prior.",
+    },
     "profiles": {"pmax": {"flag": "two-sided"}},
     "notes": ["A note of <the> analysis."],
 }
 METRICS = {
     "baselines": {"test": {"season": {"rmse": 1.0}, "prior": {"rmse": 2.0}, "skill": {"season": 0.75, "prior": 0.9375}}},
-    "support": {"mahalanobis": 1.5, "outside": ["pmax"]},
+    "support": {
+        "parameters": {"pmax": {"sd": 2.0, "place": 1.1, "outside": True}},
+        "outside": ["pmax"],
+        "distance": 3.76,
+        "percentile": 12.0,
+        "nearest": {"members": [3], "distance": [0.85], "between_members": 1.49, "rmse": {"nep": 0.4}},
+        "resimulation_gap": None,
+        "error": {"rmse": 0.21, "source": "on held-out members"},
+        "misfit": {"days_below_error": 0.19, "error_to_misfit": 0.03},
+    },
     "starts": {
         "count": 4,
         "failed": 1,

@@ -21,13 +21,14 @@ from lit_invert.report.draw.residuals import weather_figure
 from lit_invert.report.draw.scatter import one_to_one_figure, taylor_figure
 from lit_invert.report.draw.seasons import season_figure
 from lit_invert.report.draw.series import series_figure
+from lit_invert.report.draw.skill import skill_figure
 from lit_invert.report.draw.starts import parallel_figure, starts_figure
 from lit_invert.report.figures import DRAWINGS, to_pdf, to_png
 from lit_invert.results import read_run
 from tests.report.files import UNCERTAINTY, add_uncertainty
 from tests.runs import make_result, make_site, write_run
 
-ALWAYS = ["series", "one_to_one", "taylor", "season", "residuals", "distribution", "fluxes", "parameters", "loss"]
+ALWAYS = ["series", "skill", "one_to_one", "taylor", "season", "residuals", "distribution", "fluxes", "parameters", "loss"]
 WITH_FILES = ["posterior", "ranking", "spectrum", "correlation", "profiles", "starts", "parallel"]
 
 
@@ -56,7 +57,7 @@ def test_all_figures_are_drawn_from_the_folder_alone(run):
 
 
 def test_the_same_figure_is_the_same_file_on_white(run):
-    draw = lambda: spectrum_figure(UNCERTAINTY["directions"], 2)  # noqa: E731
+    draw = lambda: spectrum_figure(UNCERTAINTY["eigenvalues"], 2)  # noqa: E731
     png = to_png(draw())
     assert png == to_png(draw())
     assert to_pdf(draw()) == to_pdf(draw())
@@ -107,9 +108,10 @@ def test_one_to_one_is_square_and_holds_all_days(run):
 
 def test_fluxes_that_nobody_measured_say_so(run):
     titles = [axis.get_title("left") for axis in fluxes_figure(run.fluxes, ["gpp", "rh"]).axes]
-    assert titles[:2] == [f"{name}, not observed: not constrained by these data" for name in ("GPP", "Rh")]
-    known = fluxes_figure(run.fluxes, ["gpp", "rh"], None, {"gpp": True, "rh": False}).axes
-    assert known[0].get_title("left") == "GPP, not observed"
+    unseen = "not observed: constrained through NEP and the prior alone"
+    assert titles[:3] == [f"{name}, {unseen}" for name in ("GPP", "Rh", "Reco = GPP \N{MINUS SIGN} NEP")]
+    seen = fluxes_figure(run.fluxes.assign(gpp_mask=True), ["gpp"]).axes
+    assert [axis.get_title("left") for axis in seen[:2]] == ["GPP", "Reco = GPP \N{MINUS SIGN} NEP"]
 
 
 def test_respiration_and_carbon_use_follow_from_the_other_fluxes(run):
@@ -161,6 +163,21 @@ def test_steps_of_the_fit_are_drawn_where_they_vary(run):
     *_, gradient, clipped = loss_figure(history, 19).axes
     assert gradient.get_yscale() == "log"
     np.testing.assert_allclose(clipped.get_lines()[0].get_ydata()[-1], 0.5)
+
+
+def test_parameters_at_their_bounds_share_a_panel(run):
+    history = run.history.assign(at_lower=np.arange(20) // 10, at_upper=2)
+    bounds = loss_figure(history, 19).axes[-1]
+    assert bounds.get_title(loc="left") == "Parameters at a bound"
+    np.testing.assert_array_equal(lines(bounds)["lower"].get_ydata(), history["at_lower"])
+    np.testing.assert_array_equal(lines(bounds)["upper"].get_ydata(), history["at_upper"])
+
+
+def test_skill_is_a_bar_a_baseline_and_a_terrible_one_is_cut(run):
+    axis = skill_figure({"season": 0.75, "prior": -9.5}, {"season": "the season"}, 58).axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [0.75, -1.0]
+    assert [text.get_text() for text in axis.texts] == ["+0.75", "-9.50"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["the season", "prior"]
 
 
 def sides(axis, label):
@@ -247,8 +264,8 @@ def test_correlations_leave_fixed_parameters_out_and_pairs_together(full):
 
 
 def test_the_spectrum_shows_the_rank(full):
-    axis = spectrum_figure(UNCERTAINTY["directions"], 2).axes[0]
-    assert [bar.get_height() for bar in axis.patches] == [50.0, 2.0, 0.1]
+    axis = spectrum_figure(UNCERTAINTY["eigenvalues"], 2).axes[0]
+    assert [bar.get_height() for bar in axis.patches] == [50.0, 2.0, 0.1, 1e-6]  # on a logarithmic axis nothing is nought
     assert set(lines(axis)["practical rank 2"].get_xdata()) == {2.5}
 
 

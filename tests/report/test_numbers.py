@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ from lit_invert.report.draw.distribution import autocorrelation, standardise
 from lit_invert.report.draw.identifiability import LEVELS, chain
 from lit_invert.report.draw.residuals import bin_means
 from lit_invert.report.ranges import Ranges, share_agreeing
+from lit_invert.report.sections.scores import scores_table
 from lit_invert.report.sections.uncertainty import find_pairs
 from lit_invert.results import read_run
 from tests.report.files import add_uncertainty
@@ -114,3 +118,17 @@ def test_chi_squared_counts_what_the_fit_has_used_up_and_leaves_days_without_an_
     assert chi_squared(simulated, observed, sigma) == pytest.approx(11 / 3)
     assert chi_squared(simulated, observed, sigma, 2) == pytest.approx(11.0)
     assert np.isnan(chi_squared(simulated, observed, sigma, 3))
+
+
+def test_chi_squared_is_of_noise_and_surrogate_together_and_of_what_the_fit_has_spent(tmp_path):
+    """Without errors of the data: half a gC too high on every day, over a deviation of sqrt(0.3^2 + 0.4^2) = 0.5."""
+    folder, _ = write_run(tmp_path)
+    fluxes = pd.read_csv(folder / "fluxes.csv").drop(columns="nep_sigma", errors="ignore")
+    fluxes.to_csv(folder / "fluxes.csv", index=False)
+    fluxes[["date"]].assign(nep_noise_sd=0.3, nep_surrogate_sd=0.4).to_csv(folder / "bands.csv", index=False)
+    days = int((fluxes["nep_mask"] & (fluxes["role"] == "fit")).sum())
+    for known, used in (({"spent": {"nep": 7.5}, "rank": 3}, 7.5), ({"rank": 3}, 3.0)):
+        (folder / "uncertainty.json").write_text(json.dumps(known))
+        start = rf"<td[^>]*>fit</td><td[^>]*>NEP</td><td>{days}</td><td[^>]*>optimum</td>"
+        row = re.search(f"{start}.*?</tr>", scores_table(read_run(folder)))
+        assert re.findall(r"<td>(.*?)</td>", row[0])[-1] == f"{days / (days - used):.2f}"

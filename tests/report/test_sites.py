@@ -11,7 +11,7 @@ import pytest
 
 from lit_invert.errors import ResultsError
 from lit_invert.report import write_sites_report
-from lit_invert.report.draw.sites import map_figure, shift_figure, spread_figure
+from lit_invert.report.draw.sites import information_figure, map_figure, shift_figure, spread_figure
 from lit_invert.results import read_sites_run
 
 SITES = ["007", "<b>", "NA", "lost"]
@@ -64,9 +64,9 @@ def add_posterior(folder):
     sites.assign(rank=[1, "", 3, ""], n_eff=[12.5, "", 40, ""], coverage_test=[0.8, "", 0.95, ""], determined="").to_csv(
         folder / "sites.csv", index=False
     )
-    pd.read_csv(folder / "parameters.csv", dtype=str, keep_default_na=False).assign(**{"class": classes}).to_csv(
-        folder / "parameters.csv", index=False
-    )
+    known = {"class": classes, "sd_reduction_percent": [10, 0, "", "", 60, 30]}
+    parameters = pd.read_csv(folder / "parameters.csv", dtype=str, keep_default_na=False)
+    parameters.assign(**known).to_csv(folder / "parameters.csv", index=False)
 
 
 def test_sites_that_carry_information_come_first(folder):
@@ -76,6 +76,12 @@ def test_sites_that_carry_information_come_first(folder):
     rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in by_site.split("<tr>")[2:]]
     assert rows == [["NA", "1", "1", "0", "3", "40", "0.95"], ["007", "0", "0", "2", "1", "12.5", "0.8"]]
     assert re.findall(r"<td class=text>(.*?)</td>", by_parameter) == ["pmax", "NA"]
+
+
+def test_the_map_of_information_leaves_a_site_without_a_posterior_blank(folder):
+    add_posterior(folder)
+    image = information_figure(read_sites_run(folder).parameters, ["NA", "<b>", "007"]).axes[0].images[0]
+    np.testing.assert_array_equal(image.get_array().filled(np.nan), [[60, 30], [np.nan] * 2, [10, 0]])
 
 
 def test_a_run_without_a_posterior_says_nothing_of_it(folder):

@@ -68,7 +68,7 @@ def test_otherwise_an_implausible_flux_is_only_that(tmp_path, change):
     [
         ({}, 0.1, "below the surrogate's own error (0.20 gC m-2 d-1, re-simulated at the optimum)"),
         ({"outside": ["pmax", "lue"]}, 0.5, "Outside what the surrogate was trained on: pmax, lue."),
-        ({"percentile": 99.5}, 0.5, "than 99.5 % of it"),
+        ({"percentile": 99.5}, 0.5, "than 99.5 % of points of the training box"),
     ],
 )
 def test_what_the_surrogate_does_not_support_is_said(tmp_path, support, shift, sentence):

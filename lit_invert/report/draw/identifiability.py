@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -64,14 +64,14 @@ def chain(strength: NDArray[np.float64]) -> list[int]:
 
 
 @styled
-def spectrum_figure(directions: Sequence[Mapping[str, Any]], rank: int) -> Figure:
+def spectrum_figure(eigenvalues: Sequence[float], rank: int) -> Figure:
     """Draw how many times more each direction of the parameters is held by the data than by the prior.
 
     Args:
-        directions: `directions` of uncertainty.json.
+        eigenvalues: `eigenvalues` of uncertainty.json, the largest first.
         rank: How many of them the data determine.
     """
-    values = np.array([direction["eigenvalue"] for direction in directions], dtype=np.float64)
+    values = np.array(eigenvalues, dtype=np.float64)
     figure = new_figure(8, 3.2)
     axis = figure.add_subplot()
     place = np.arange(1, len(values) + 1)
@@ -106,7 +106,8 @@ def profiles_figure(profiles: pd.DataFrame, parameters: pd.DataFrame) -> Figure:
         for level, rise in LEVELS.items():
             axis.axhline(rise, color=GREY, linewidth=0.7, linestyle=":")
             axis.annotate(f"{level} %", (0.99, rise), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6.5)
-        axis.plot(profile["value"], profile["rise"], color=BLUE, marker=".", markersize=3.5, label="profile")
+        own = profile["rise"] - profile["rise"].min()
+        axis.plot(profile["value"], own, color=BLUE, marker=".", markersize=3.5, label="profile")
         axis.axvline(table.loc[name, "optimum"], color=BLUE, linewidth=0.8, linestyle="--", label="optimum")
         axis.axvline(table.loc[name, "prior"], color=ORANGE, linewidth=1.2, label="prior")
         axis.set_xlabel(f"{name} [{table.loc[name, 'unit']}]", parse_math=False, fontsize=8)
@@ -131,7 +132,7 @@ def ranking_figure(sensitivity: pd.DataFrame | None, posterior: pd.DataFrame | N
     panels = [*_posterior_panel(posterior), *_sensitivity_panels(sensitivity)]
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(2.6 * columns + 0.2, 2.9 * rows)
+    figure = new_figure(max(2.6 * columns, 5) + 0.2, 2.9 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (title, label, values, error, color) in zip(axes, panels, strict=False):
         _draw_ranking(axis, values, error, color)

@@ -56,13 +56,15 @@ def loss_figure(history: pd.DataFrame, best_iteration: int) -> Figure:
 
 
 def _draw_columns(axis: Axes, history: pd.DataFrame, columns: Mapping[str, str]) -> None:
-    """Draw columns of the history that are there; several are told apart by a label."""
+    """Draw columns of the history that are there; several, which are counts, are told apart by a label."""
+    from matplotlib.ticker import MaxNLocator
+
     for (name, label), (color, marker) in zip(columns.items(), (("#555555", "."), (VERMILLION, "x")), strict=False):
         if name in history:
             axis.plot(history["iteration"], history[name], color=color, marker=marker, markersize=3, label=label or None)
     if len(columns) > 1:
         axis.legend(fontsize=7, loc="best")
-        axis.yaxis.get_major_locator().set_params(integer=True)
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_terms(axis: Axes, history: pd.DataFrame) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..style import GREY, UNIT, date_axis, flux_name, legend_below, new_figure, styled
+from ..style import GREY, UNIT, date_axis, flux_name, legend_below, new_figure, standing, styled
 from .fluxes import draw_bands, draw_runs, markers, observed_days, runs_of
 
 if TYPE_CHECKING:
@@ -21,26 +21,20 @@ _CUE_LIMITS = (0.3, 0.7)
 
 
 @styled
-def fluxes_figure(
-    fluxes: pd.DataFrame,
-    outputs: Sequence[str],
-    bands: pd.DataFrame | None = None,
-    constrained: Mapping[str, Any] | None = None,
-) -> Figure:
+def fluxes_figure(fluxes: pd.DataFrame, outputs: Sequence[str], bands: pd.DataFrame | None = None) -> Figure:
     """Draw the other fluxes before and after, with Reco and carbon-use efficiency where they follow from them.
 
     Args:
         fluxes: Content of fluxes.csv.
         outputs: Names of the fluxes.
         bands: Content of bands.csv, if there is one.
-        constrained: Whether the data constrain each flux, if that is known.
     """
     derived = [name for name, parts in (("reco", ("gpp", "nep")), ("cue", ("npp", "gpp"))) if _has(fluxes, parts)]
     rows = len(outputs) + len(derived)
     figure = new_figure(10, 0.6 + 1.75 * rows)
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     for axis, output in zip(axes, outputs, strict=False):
-        axis.set_title(f"{flux_name(output)}{_standing(fluxes, output, constrained)}")
+        axis.set_title(_titled(flux_name(output), standing(fluxes, output)))
         draw_bands(axis, bands, output)
         draw_runs(axis, fluxes, output)
         for role, days in observed_days(fluxes, output):
@@ -48,7 +42,7 @@ def fluxes_figure(
         axis.set_ylabel(UNIT)
     for axis, name in zip(axes[len(outputs) :], derived, strict=True):
         if name == "reco":
-            _draw_reco(axis, fluxes, _standing(fluxes, "gpp", constrained))
+            _draw_reco(axis, fluxes)
         else:
             _draw_cue(axis, fluxes)
     date_axis(axes[-1], fluxes)
@@ -60,14 +54,12 @@ def _has(fluxes: pd.DataFrame, parts: Sequence[str]) -> bool:
     return all(f"{part}_optimum" in fluxes for part in parts)
 
 
-def _standing(fluxes: pd.DataFrame, output: str, constrained: Mapping[str, Any] | None) -> str:
-    if fluxes[f"{output}_mask"].any():
-        return ""
-    return ", not observed" if (constrained or {}).get(output) else ", not observed: not constrained by these data"
+def _titled(name: str, held_by: str) -> str:
+    return f"{name}, {held_by}" if held_by else name
 
 
-def _draw_reco(axis: Axes, fluxes: pd.DataFrame, standing: str) -> None:
-    axis.set_title(f"Reco = GPP \N{MINUS SIGN} NEP{standing}")
+def _draw_reco(axis: Axes, fluxes: pd.DataFrame) -> None:
+    axis.set_title(_titled("Reco = GPP \N{MINUS SIGN} NEP", standing(fluxes, "gpp", "nep")))
     for name, style in runs_of(fluxes, "gpp").items():
         axis.plot(fluxes["date"], fluxes[f"gpp_{name}"] - fluxes[f"nep_{name}"], **style)
     axis.set_ylabel(UNIT)

@@ -57,6 +57,8 @@ def parameters_figure(parameters: pd.DataFrame) -> Figure:
 def posterior_figure(parameters: pd.DataFrame, posterior: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Draw prior below and posterior above the line of each free parameter, each to the same height, grouped by class.
 
+    Marks are the posterior's mode and the optimum of the fit, which need not be the same: they may weigh the prior differently.
+
     Args:
         parameters: Content of parameters.csv.
         posterior: Content of posterior.csv.
@@ -77,6 +79,9 @@ def posterior_figure(parameters: pd.DataFrame, posterior: pd.DataFrame, samples:
     axis.plot(
         ranges.place(posterior["mode"]), np.arange(len(shown)), linestyle="", marker="|", color=BLACK, markersize=8, label="mode"
     )
+    optimum = ranges.place(shown["optimum"])
+    axis.plot(optimum, np.arange(len(shown)), linestyle="", marker="o", markersize=4, color="none", markeredgecolor=BLACK,
+              label="optimum of the fit")  # fmt: skip
     texts = [f"{row['mode']:.3g} [{row['p05']:.3g}, {row['p95']:.3g}]" for row in posterior.to_dict("records")]
     _label_rows(axis, shown, ranges, texts)
     _note_classes(axis, posterior["class"])

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Up to so many years fill half a row.
+_FEW_YEARS = 2
 _MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
 _STARTS = np.cumsum([1, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 
@@ -38,7 +40,8 @@ def season_figure(
         uncertainty: Content of uncertainty.json, if there is one.
     """
     figure = new_figure(10, 6.4)
-    axes = figure.subplot_mosaic([["cycle", "total"], ["years", "years"]], height_ratios=[1.25, 1])
+    beside = "years" if len(annual) > _FEW_YEARS else "."
+    axes = figure.subplot_mosaic([["cycle", "total"], ["years", beside]], height_ratios=[1.25, 1])
     cycle, total, years = axes["cycle"], axes["total"], axes["years"]
     _draw_cycle(cycle, fluxes, output, bands)
     _draw_running_sum(total, fluxes, output)
@@ -54,7 +57,7 @@ def _draw_cycle(axis: Axes, fluxes: pd.DataFrame, output: str, bands: pd.DataFra
     axis.axhline(0, color=GREY, linewidth=0.8)
     if bands is not None and f"{output}_p05" in bands:
         low, high = (mean_cycle(bands[f"{output}_{side}"], bands["date"]) for side in ("p05", "p95"))
-        axis.fill_between(day, low, high, color=BLUE, alpha=0.42, linewidth=0, label="5-95 %, parameters alone")
+        axis.fill_between(day, low, high, color=BLUE, alpha=0.42, linewidth=0, label="mean of the daily 5-95 %, parameters alone")
     for name, style in runs_of(fluxes, output, baselines=True).items():
         axis.plot(day, mean_cycle(fluxes[f"{output}_{name}"], fluxes["date"]), **style)
     seen = fluxes[f"{output}_observed"].where(fluxes[f"{output}_mask"].astype(bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,21 +70,39 @@ def shift_figure(parameters: pd.DataFrame, order: list[str]) -> Figure:
         parameters: Content of the run's parameters.csv.
         order: The sites, in the order of the rows.
     """
-    shifts = parameters.pivot(index="site", columns="name", values="shift_in_sd")
-    shifts = shifts.loc[order, list(dict.fromkeys(parameters["name"]))]
-    reach = max(float(np.nanquantile(np.abs(shifts.to_numpy()), 0.99)), 0.5)
+    reach = max(float(np.nanquantile(np.abs(parameters["shift_in_sd"]), 0.99)), 0.5)
+    colors = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+    return _heat_map(parameters, "shift_in_sd", order, "Shift of each parameter at each site", "shift [prior sd]", colors)
+
+
+@styled
+def information_figure(parameters: pd.DataFrame, order: list[str]) -> Figure:
+    """Draw how much the data of every site told of every parameter.
+
+    Args:
+        parameters: Content of the run's parameters.csv, with `sd_reduction_percent`.
+        order: The sites, in the order of the rows.
+    """
+    colors = {"cmap": "Greens", "vmin": 0, "vmax": 100}
+    title = "What the data of each site told of each parameter"
+    return _heat_map(parameters, "sd_reduction_percent", order, title, "sd less than the prior's [%]", colors)
+
+
+def _heat_map(parameters: pd.DataFrame, column: str, order: list[str], title: str, label: str, colors: Mapping[str, Any]) -> Figure:
+    """Draw one column of parameters.csv, a row a site and a column a parameter."""
+    values = parameters.pivot(index="site", columns="name", values=column).loc[order, list(dict.fromkeys(parameters["name"]))]
     labelled = len(order) <= _LABELLED
     figure = new_figure(10, 2 + (0.2 * len(order) if labelled else 8))
     axis = figure.add_subplot()
-    image = axis.imshow(shifts.to_numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
-    axis.set_xticks(range(shifts.shape[1]), list(shifts.columns), rotation=90, fontsize=7.5, parse_math=False)
+    image = axis.imshow(values.to_numpy(dtype=np.float64), aspect="auto", interpolation="nearest", **colors)
+    axis.set_xticks(range(values.shape[1]), list(values.columns), rotation=90, fontsize=7.5, parse_math=False)
     if labelled:
         axis.set_yticks(range(len(order)), order, fontsize=7.5, parse_math=False)
     else:
         axis.set_ylabel(f"{len(order)} sites, by plant type and latitude")
-    axis.set_title("Shift of each parameter at each site")
+    axis.set_title(title)
     axis.grid(False)
-    figure.colorbar(image, ax=axis, label="shift [prior sd]", shrink=0.8)
+    figure.colorbar(image, ax=axis, label=label, shrink=0.8)
     return figure
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...results import Run
-from ..html import number, table
-from ..style import flux_name
+from ..html import note, number, table
+from ..style import INTERVALS, flux_name, standing
 from .scores import RUNS
+
+#: Fluxes that others make up.
+_PARTS = {"reco": ("gpp", "nep"), "cue": ("npp", "gpp")}
 
 
 def annual_sums(run: Run) -> str:
@@ -17,12 +20,12 @@ def annual_sums(run: Run) -> str:
     for year, sums in run.metrics["annual_sums"].items():
         for flux in run.outputs:
             values = [f"{sums[flux][name]:.0f}" if name in sums[flux] else "" for name in runs]
-            rows.append([year, sums["days"], flux_name(flux), *values, _interval(run, year, flux), _standing(run, flux)])
+            rows.append([year, sums["days"], flux_name(flux), *values, _interval(run, year, flux), standing(run.fluxes, flux)])
         for name, cells in _derived(sums, list(runs)).items():
-            rows.append([year, sums["days"], *cells, _interval(run, year, name), ""])
-    return "<h3>Annual sums [gC m-2 yr-1]</h3>" + table(
-        ["year", "days", "flux", *runs.values(), "5-95 %", ""], rows, text=(0, 2, len(runs) + 4)
-    )
+            rows.append([year, sums["days"], *cells, _interval(run, year, name), standing(run.fluxes, *_PARTS[name])])
+    shown = table(["year", "days", "flux", *runs.values(), "5-95 %", ""], rows, text=(0, 2, len(runs) + 4))
+    caption = note(INTERVALS) if (run.uncertainty or {}).get("annual") else ""
+    return f"<h3>Annual sums [gC m-2 yr-1]</h3>{shown}{caption}"
 
 
 def _interval(run: Run, year: str, flux: str) -> str:
@@ -34,18 +37,11 @@ def _interval(run: Run, year: str, flux: str) -> str:
 def _derived(sums: dict[str, Any], runs: list[str]) -> dict[str, list[str]]:
     """Return ecosystem respiration and carbon-use efficiency where their parts are simulated."""
     rows = {}
-    if {"gpp", "nep"} <= sums.keys():
+    if set(_PARTS["reco"]) <= sums.keys():
         rows["reco"] = ["Reco = GPP - NEP", *(f"{sums['gpp'][run] - sums['nep'][run]:.0f}" for run in runs)]
-    if {"gpp", "npp"} <= sums.keys():
+    if set(_PARTS["cue"]) <= sums.keys():
         rows["cue"] = ["CUE = NPP / GPP", *(number(sums["npp"][r] / sums["gpp"][r] if sums["gpp"][r] > 0 else None) for r in runs)]
     return rows
-
-
-def _standing(run: Run, flux: str) -> str:
-    if run.fluxes[f"{flux}_mask"].any():
-        return ""
-    constrained = ((run.uncertainty or {}).get("constrained") or {}).get(flux, False)
-    return "not observed" if constrained else "not constrained by these data"
 
 
 def _runs(run: Run) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""The run itself: the fit, the checks before it, what the surrogate is trusted for, and where everything came from."""
+"""The run itself: the fit, the checks before it, and where everything came from."""
 
 from __future__ import annotations
 
 from html import escape
 
 from ...results import Run
-from ..html import as_rows, described, folded, number, pairs, records, table
+from ..html import number, pairs, table
 
 
 def fit_summary(run: Run) -> str:
@@ -23,15 +23,6 @@ def checks(run: Run) -> str:
     """Return what the checks before the fit found."""
     rows = [[check["check"], check["outcome"], check["message"]] for check in run.metrics["checks"]]
     return "<h3>Checks before the fit</h3>" + table(["check", "outcome", "what was found"], rows, text=(0, 1, 2)) if rows else ""
-
-
-def surrogate_trust(run: Run) -> str:
-    """Return how far the optimum is from what the surrogate was trained on, and what it errs there."""
-    support = dict(run.metrics.get("support") or {})
-    if not support:
-        return ""
-    parameters = folded("Every parameter", records(as_rows(support.pop("parameters", None))))
-    return f"<h3>Distance from what the surrogate was trained on</h3>{described(support)}{parameters}"
 
 
 def provenance(run: Run) -> str:

@@ -74,12 +74,17 @@ def roles_table(run: SitesRun) -> str:
     return folded("RMSE of each role at every site", listed)
 
 
+def has_posterior(run: SitesRun) -> bool:
+    """Say whether the uncertainty of a site was quantified."""
+    return len(run.fitted) > 0 and "class" in run.parameters and bool((run.parameters["class"] != "").any())
+
+
 def information(run: SitesRun) -> str:
     """Return how many parameters of each class every site has, and at how many sites each parameter has it; nothing without."""
-    if not len(run.fitted) or "class" not in run.parameters or not (run.parameters["class"] != "").any():
+    if not has_posterior(run):
         return ""
     known = run.parameters[run.parameters["class"] != ""]
-    sites = run.fitted.set_index("site")[list(_INFORMATION)].rename(columns=_INFORMATION)
+    sites = run.fitted.set_index("site").reindex(columns=list(_INFORMATION)).rename(columns=_INFORMATION)
     by_site = _classes(known, "site").join(sites).reset_index()
     by_parameter = _classes(known, "name").reset_index().rename(columns={"name": "parameter"})
     return (

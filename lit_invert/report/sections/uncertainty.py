@@ -1,4 +1,4 @@
-"""What the data determined: directions, pairs, profiles, worth of data, and what speaks against the posterior."""
+"""What the data determined: noise, directions, pairs, profiles, and the record of the starts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ...results import Run
-from ..html import cell, described, folded, note, number, pairs, records, sentences, table
+from ..html import cell, folded, note, number, pairs, records, sentences, table
+from ..style import flux_name
 
 _SHOWN = 12
-_FIRST = 8
 
 
 def method(run: Run) -> str:
@@ -20,16 +20,27 @@ def method(run: Run) -> str:
     known = run.uncertainty
     if known is None:
         return ""
-    rows = [{"flux": flux, **noise} for flux, noise in (known.get("noise") or {}).items()]
+    rows = [
+        [flux_name(flux), *(number(noise[key]) for key in ("sigma", "share", "rho")), noise["n"], number(noise["n_eff"])]
+        for flux, noise in (known.get("noise") or {}).items()
+    ]
+    labels = ["flux", "constant part [gC m-2 d-1]", "share of the flux [-]", "correlation from day to day [-]", "days", "worth"]
     prior = known.get("lambda_prior") or {}
     text = f"Method: {known['method']}, {known['members']} draws, {number(known['seconds'])} s."
     if prior:
         text += (
-            f" Weight of the prior: {cell(prior.get('used'))} in the fit; derived from its standard deviations: "
-            f"{cell(prior.get('derived'))} ({prior.get('formula', '')})."
+            f" Weight of the prior: {cell(prior.get('used'))}{_of(prior.get('used_unit'))} in the fit; derived from its standard "
+            f"deviations: {cell(prior.get('derived'))}{_of(prior.get('derived_unit'))} ({prior.get('formula', '')})."
         )
-    table_of_noise = "<h3>Noise model, estimated</h3>" + records(rows) if rows else ""
-    return note(text) + sentences(known.get("notes") or []) + table_of_noise
+    shown = "<h3>Noise model, estimated</h3>" + table(labels, rows, text=(0,)) if rows else ""
+    worth = note(
+        "Standard deviation of an observation about the surrogate. Worth: as many independent days as these say as much as."
+    )
+    return note(text) + sentences(known.get("notes") or []) + shown + (worth if rows else "")
+
+
+def _of(unit: str | None) -> str:
+    return f" for a distance in {unit}" if unit else ""
 
 
 def directions(run: Run) -> str:
@@ -41,8 +52,17 @@ def directions(run: Run) -> str:
     rows = [[i, number(d["eigenvalue"]), "data" if i <= known["rank"] else "prior", d["words"]] for i, d in enumerate(found, 1)]
     labels = ["", "data over prior", "held by", "direction"]
     free = len(found) if run.posterior is None else int((run.posterior["class"] != "fixed").sum())
-    head = f"<h3>Directions: {known['rank']} of {free} are held by the data</h3>" + table(labels, rows[:_FIRST], text=(2, 3))
-    return head + folded(f"The other {len(rows) - _FIRST}", table(labels, rows[_FIRST:], text=(2, 3)) if rows[_FIRST:] else "")
+    caption = note(
+        "Data over prior: how many times more the data know of a direction than the prior does; above one, they hold it."
+    )
+    return f"<h3>Directions: {known['rank']} of {free} are held by the data</h3>" + table(labels, rows, text=(2, 3)) + caption
+
+
+def trade_offs(run: Run) -> str:
+    """Return the pairs of parameters that the data see, but cannot tell from each other, in words."""
+    found = (run.uncertainty or {}).get("trade_offs") or []
+    texts = [f"{pair['words']} (correlation {pair['correlation']:+.2f})." for pair in found]
+    return "<h3>Trade-offs</h3>" + sentences(texts) if texts else ""
 
 
 def strongest_pairs(run: Run) -> str:
@@ -71,14 +91,6 @@ def find_pairs(correlation: pd.DataFrame, count: int) -> list[tuple[str, str, fl
     return [(names[first[i]], names[second[i]], float(values[first[i], second[i]])) for i in order]
 
 
-def worth_of_data(run: Run) -> str:
-    """Return which data would shrink, or have shrunk, which parameter most."""
-    rows = (run.uncertainty or {}).get("data_worth") or []
-    return (
-        "<h3>Data worth</h3>" + records(rows[:_SHOWN]) + folded("All", records(rows) if len(rows) > _SHOWN else "") if rows else ""
-    )
-
-
 def profile_flags(run: Run) -> str:
     """Return what each profile says of its parameter."""
     profiles: Mapping[str, Any] = (run.uncertainty or {}).get("profiles") or {}
@@ -92,20 +104,6 @@ def disagreements(run: Run) -> str:
     found = run.posterior[run.posterior["disagreement"] != ""]
     texts = [f"{row['name']}: {row['disagreement']}" for row in found.to_dict("records")]
     return "<h3>Where methods disagree</h3>" + sentences(texts) if texts else ""
-
-
-def conflict(run: Run) -> str:
-    """Return the days that no draw of the prior reaches, and whether the noise model holds."""
-    known = run.uncertainty
-    if known is None:
-        return ""
-    days, test = known.get("conflict") or [], known.get("misspecification") or {}
-    said = "The prior does not reach the observations of these days." if days else "The prior reaches every observed day."
-    listed = records(days) if len(days) <= _SHOWN else records(days[:_SHOWN]) + folded(f"All {len(days)}", records(days))
-    asked = "conflict" in known
-    return (f"<h3>Prior-data conflict</h3><p>{said}</p>{listed}" if asked else "") + (
-        f"<h3>Misspecification</h3>{described(test)}" if test else ""
-    )
 
 
 def starts_summary(run: Run) -> str:

@@ -15,7 +15,8 @@ from .fluxes import CarbonUseEfficiency
 DAYS_A_YEAR = 365.25
 #: Outputs of a surrogate that the budget is made of.
 OUTPUTS = ("gpp", "npp", "nep", "rh")
-_RUNS = ("prior", "optimum", "resimulated")
+#: Runs, and how a reader calls them.
+_RUNS = {"prior": "prior", "optimum": "optimum", "resimulated": "process model"}
 
 
 def load_budget(folder: Path) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def load_budget(folder: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise LitInvertError(f"{path}: expected the fluxes of a finished run ({reason}). Give the folder of a run.") from error
-    rows = {run: _means(fluxes, run) for run in _RUNS if any(f"{name}_{run}" in fluxes for name in OUTPUTS)}
+    rows = {name: _means(fluxes, run) for run, name in _RUNS.items() if any(f"{output}_{run}" in fluxes for output in OUTPUTS)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -23,13 +23,14 @@ from torch import Tensor
 
 from lit_invert import InversionProblem
 from lit_invert.losses import Misfit
-from lit_invert.posterior.noise import NOISE_FLOOR
 from lit_invert.posterior.target import by_units
 
 from .gradients import STEP, TANGENT_TOLERANCE
 from .points import prior_point
 from .simulation import in_precision
 
+#: Smallest standard deviation of a residual that a month of days is believed [gC m-2 d-1].
+NOISE_FLOOR = 0.2
 #: Largest correlation of residuals that is believed: fewer days than a dozen cannot tell it from one.
 _LARGEST_CORRELATION = 0.9
 

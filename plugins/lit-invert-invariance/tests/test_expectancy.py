@@ -65,7 +65,7 @@ def test_a_sound_surrogate_keeps_its_annual_mean_at_prior_and_optimum():
     assert verdict.value < 0.01
     rows = verdict.details["table"]
     at = {place: [row for row in rows if row["at"] == place] for place in ("prior", "optimum")}
-    assert (len(at["prior"]), len(at["optimum"])) == (9, 3)
+    assert (len(at["prior"]), len(at["optimum"])) == (10, 3)
     assert at["prior"][0]["original [gC m-2 yr-1]"] != at["optimum"][0]["original [gC m-2 yr-1]"]
     prior = problem.simulate(problem.space.to_theta(problem.space.priors))[0, :, 2].double().mean() * 365.25
     assert at["prior"][0]["original [gC m-2 yr-1]"] == pytest.approx(prior.item(), rel=1e-9)

@@ -150,7 +150,7 @@ def test_a_network_that_cannot_be_told_a_unit_fails_by_the_name_of_its_drivers()
     for words in ("'K as degC'", "tmp_2m, tmp10_soil", "forcing_scaled: true"):
         assert words in verdict.message
     failed = set(verdict.details["windows"][0]["failed"])
-    assert failed == {"K as degC", "W m-2 as MJ m-2 d-1", "drivers x 100", "drivers x 10,000"}
+    assert failed == {"K as degC", "W m-2 as MJ m-2 d-1", "ppm as mol mol-1", "drivers x 100", "drivers x 10,000"}
     inverted = {row["transform"] for row in verdict.details["table"] if row["what"] == "estimate"}
     assert not inverted & {"drivers in other units", "drivers x 10,000"}
 
