@@ -23,6 +23,8 @@ Days = NDArray[np.datetime64]
 Roles = NDArray[np.str_]
 
 FIT, SELECT, TEST, GAP, UNUSED = "fit", "select", "test", "gap", "unused"
+#: Fewest observed days of which `auto` holds any back: of fewer, each is worth more in the fit.
+_FEWEST_DAYS = 30
 #: Share of a season's blocks that goes to `select`, and the same to `test`.
 _SHARE = 0.2
 #: Season of each month, January first: DJF, MAM, JJA, SON.
@@ -73,7 +75,7 @@ def assign_roles(dates: Days, observed: NDArray[np.bool_], settings: SplitSettin
             "Check the column, its missing values and `data.quality`."
         )
     roles = np.full(len(dates), FIT, dtype="<U6")
-    if settings.method == "auto":
+    if settings.method == "auto" and usable.sum() >= _FEWEST_DAYS:
         _draw(roles, dates, usable, settings)
     elif settings.method in ("years", "dates"):
         _name(roles, dates, settings)
