@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from ..metrics import flux_name
 from ..problem import InversionProblem
 from .calibration import JUDGED, inside
 from .chance import RARE, binomial_limits
@@ -133,7 +134,7 @@ def _in_words(table: pd.DataFrame, target: str) -> str:
         return list(table.loc[table["verdict"] == verdict, "name"])
 
     found, partly, wrong = those(RECOVERABLE), those(PARTLY), those(OVERCONFIDENT)
-    parts = [f"{len(found)} of {len(table)} parameters are recoverable from {target.upper()} here{_list(found)}."]
+    parts = [f"{len(found)} of {len(table)} parameters are recoverable from {flux_name(target)} here{_list(found)}."]
     if partly:
         parts.append(f"{len(partly)} are partly so{_list(partly)}.")
     if wrong:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..metrics import flux_name
 from ..problem import InversionProblem
 from .assessments import assess_drivers, assess_memory, assess_normality, assess_outliers, assess_season
 from .chance import correct_for_many
@@ -65,7 +66,7 @@ def find_misspecification(records: Twins, mode: Mode, dates: NDArray[np.datetime
         found |= {(name, test): result for test, result in own.items()}
     corrected = _correct([p for _, p in found.values()])
     tests = [_judge(*key, *result, p) for (key, result), p in zip(found.items(), corrected, strict=True)]
-    failed = [f"{test['flux'].upper()} {test['test']}" for test in tests if test["verdict"] == "fail"]
+    failed = [f"{flux_name(test['flux'])} {test['test']}" for test in tests if test["verdict"] == "fail"]
     return {"tests": tests, "verdict": _in_words(failed, sum(test["verdict"] != UNTESTED for test in tests))}
 
 
@@ -142,7 +143,7 @@ def _correct(p_values: list[float]) -> list[float]:
 def _judge(flux: str, test: str, value: float, p: float, corrected: float) -> dict[str, Any]:
     verdict = UNTESTED if math.isnan(p) else "fail" if corrected < _RARE else "pass"
     said = "not tested, for want of days" if math.isnan(p) else f"{value:.3g}; chance alone leads as far in {_percent(p)} of cases"
-    sentence = f"{flux.upper()}, {test}: {said}."
+    sentence = f"{flux_name(flux)}, {test}: {said}."
     numbers = {"value": value, "p": p, "p_corrected": corrected}
     return {"flux": flux, "test": test, **numbers, "verdict": verdict, "sentence": sentence}
 

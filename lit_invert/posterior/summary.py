@@ -152,8 +152,8 @@ def describe_bending(linear: Tensor, simulated: Tensor, flux: str) -> list[str]:
     ends = [f"{low:.2f} to {high:.2f}" for low, high in (beside.tolist(), along.tolist())]
     return [
         f"The intervals of single parameters and their samples do not jointly reproduce the data: the surrogate bends within the "
-        f"posterior. Simulated one by one, the draws of posterior_samples.csv give a mean {flux.upper()} of {ends[0]} gC m-2 d-1 "
-        f"(5-95 %), the bands {ends[1]}. Use `uncertainty.method: population`."
+        f"posterior. Simulated one by one, the draws of posterior_samples.csv give a mean {flux_name(flux)} of {ends[0]} "
+        f"gC m-2 d-1 (5-95 %), the bands {ends[1]}. Use `uncertainty.method: population`."
     ]
 
 

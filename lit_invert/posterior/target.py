@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import ObservationError
 from ..losses import Misfit
 from ..losses.base import Evaluation, index_of
+from ..metrics import flux_name
 from ..problem import InversionProblem
 from ..problem_objective import ProblemObjective, gradient_of
 from ..solvers import LevenbergMarquardt, Stopping, minimize
@@ -214,7 +215,7 @@ def _check_days(problem: InversionProblem, target: str) -> None:
     days = int(problem.mask[..., place].sum(-1).min())
     if days < _FEWEST_DAYS:
         raise ObservationError(
-            f"a posterior needs {_FEWEST_DAYS} or more days of {target.upper()} to fit, as many as its noise has numbers; "
+            f"a posterior needs {_FEWEST_DAYS} or more days of {flux_name(target)} to fit, as many as its noise has numbers; "
             f"found {days}. Give more data, or set `uncertainty.method: none` and a number as `inversion.lambda_prior`."
         )
 

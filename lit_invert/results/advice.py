@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..baselines import BASELINES
+from ..metrics import flux_name
 
 #: A distance that fewer than one training member in a hundred reaches is beyond the surrogate's support [%].
 _FAR = 99.0
@@ -40,7 +41,7 @@ def _generalisation(metrics: Mapping[str, Any]) -> list[str]:
     if test["n"] == 0:
         return ["No test days were held back, so nothing here shows that the parameters hold beyond the days they were fitted to."]
     if test["rmse_change_percent"] > 0:
-        advice.append(f"On the test days the {metrics['target'].upper()} RMSE rose: these parameters do not generalise.")
+        advice.append(f"On the test days the {flux_name(metrics['target'])} RMSE rose: these parameters do not generalise.")
     if test["optimum"]["nse"] < 0:
         advice.append(
             f"On the test days the optimum is no better than the mean of the observations (NSE {test['optimum']['nse']:.2f}): "
@@ -94,14 +95,14 @@ def _trust(metrics: Mapping[str, Any]) -> list[str]:
 def _plausibility(metrics: Mapping[str, Any]) -> list[str]:
     """Tell a flux that the fit drove out of its band from one that was outside before."""
     role = "test" if _scores(metrics, "test")["n"] else "fit"
-    score, target = _scores(metrics, role), metrics["target"].upper()
+    score, target = _scores(metrics, role), flux_name(metrics["target"])
     improved = score["n"] and score["optimum"]["rmse"] < score["prior"]["rmse"]
     advice = []
     for band in metrics["plausibility"]:
         if band["plausible"]["optimum"]:
             continue
         said = (
-            f"{band['quantity'].upper()} at the optimum is {band['optimum']:.3g}, outside the plausible "
+            f"{flux_name(band['quantity'])} at the optimum is {band['optimum']:.3g}, outside the plausible "
             f"{band['low']:g} to {band['high']:g}{'' if band['unit'] == '-' else ' ' + band['unit']}"
         )
         if improved and band["plausible"]["prior"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -57,7 +58,7 @@ def test_all_figures_are_drawn_from_the_folder_alone(run):
 
 
 def test_the_same_figure_is_the_same_file_on_white(run):
-    draw = lambda: spectrum_figure(UNCERTAINTY["eigenvalues"], 2)  # noqa: E731
+    draw = partial(spectrum_figure, UNCERTAINTY["eigenvalues"], 2)
     png = to_png(draw())
     assert png == to_png(draw())
     assert to_pdf(draw()) == to_pdf(draw())
