@@ -43,6 +43,8 @@ class Record:
     """The site's own prior, (P,), in the table's units; the table's when omitted."""
     starts: Tensor | None = None
     """The user's own places to start from, (M, P), in the table's units, NaN for the prior."""
+    site: str = ""
+    """Name of the site."""
 
     @property
     def days(self) -> int:
@@ -141,6 +143,7 @@ def build_problem(
             threads=settings.kernel_threads,
         ),
         _days([record.days for record in records], longest, surrogate.spec.warmup_days),
+        [record.site for record in records],
     )
 
 

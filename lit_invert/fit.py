@@ -212,7 +212,7 @@ def read_site_inputs(
     choose_monitor(config.inversion.early_stopping.monitor, site.select is not None)
     select = usable_days(site.select, surrogate.spec, config.inversion.target_variable)
     starts = read_starts(config.inversion, table)
-    record = Record(torch.as_tensor(site.forcing), site.fit, select, prior, starts)
+    record = Record(torch.as_tensor(site.forcing), site.fit, select, prior, starts, site.name)
     problem = build_problem(
         surrogate,
         table,

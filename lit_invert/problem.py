@@ -52,6 +52,7 @@ class InversionProblem(nn.Module):
         days: True on days that count, a boolean (1 or B, T)-dim tensor: not in the warm-up, not beyond a shorter record; every day
             when omitted.
         build_simulator: From surrogate and forcing to the simulator; the one that runs no kernel when omitted.
+        sites: Names of the members' sites, or of the one that all belong to, for terms that know sites apart.
 
     Raises:
         ShapeError: If observations, mask and outputs do not fit together, or a used day is not finite.
@@ -74,9 +75,10 @@ class InversionProblem(nn.Module):
         sigma: Tensor | None = None,
         build_simulator: Callable[[FrozenSurrogate, Forcing], Simulator] = Simulator,
         days: Tensor | None = None,
+        sites: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.sites = space, tuple(sites)
         self.terms = _in_order(terms)
         self._forcing = HeldForcing(forcing)
         self._build_simulator = build_simulator
@@ -233,7 +235,13 @@ class InversionProblem(nn.Module):
             drivers=tuple(v.name for v in self.surrogate.spec.drivers),
             members=members,
             surrogate=self.surrogate,
+            sites=self._sites_of(members),
         )
+
+    def _sites_of(self, members: Tensor | None) -> tuple[str, ...]:
+        if members is None or len(self.sites) < 2:
+            return self.sites
+        return tuple(self.sites[member] for member in members.tolist())
 
     def forward(self, theta: Tensor, members: Tensor | None = None) -> Loss:
         """Return the loss of each member, term by term.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from lit_invert.assembly import Record
+from lit_invert.assembly import Record, build_problem
 from lit_invert.errors import ConfigError, ShapeError
 from lit_invert.inversion import invert_sites
 from lit_invert.many.batches import plan_batches
@@ -135,3 +137,13 @@ def test_adam_leaves_a_diverged_member_where_it_was_and_goes_on_with_the_others(
     assert bool(torch.isfinite(second.optimum).all())
     assert len(second.history) == second.iterations < 12
     assert second.best_iteration <= second.iterations
+
+
+def test_a_term_can_tell_sites_apart_whichever_members_a_solver_asks_for(surrogate, table):
+    records = [replace(make_record(surrogate, 60, seed), site=name) for seed, name in enumerate("xyz")]
+    problem = build_problem(surrogate, table, records, InversionSettings(**SETTINGS))
+    theta = problem.space.to_theta(problem.space.priors).expand(3, -1)
+    assert problem.evaluate(theta).sites == ("x", "y", "z")
+    assert problem.evaluate(theta[:2], torch.tensor([2, 0])).sites == ("z", "x")
+    alone = build_problem(surrogate, table, records[:1], InversionSettings(**SETTINGS))
+    assert alone.evaluate(theta, torch.tensor([0, 0, 0])).sites == ("x",)  # three starts of one site

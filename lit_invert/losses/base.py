@@ -61,6 +61,8 @@ class Evaluation:
     """Which members of the problem these are, (B,); None: all, in order."""
     surrogate: FrozenSurrogate | None = None
     """What simulated; None where the fluxes were simulated elsewhere."""
+    sites: tuple[str, ...] = ()
+    """Names of the members' sites: one a member, or one for all; empty where nobody has named them."""
 
     def flux(self, name: str) -> Tensor:
         """Return one simulated flux, (B, T) [gC m-2 d-1].
